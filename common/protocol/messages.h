@@ -1,0 +1,211 @@
+// The messages of Facet's protocol as plain structs, parsed once at the edge.
+// README.md beside this file is the wire schema; codec.h turns these into msgpack and back.
+// Client <-> broker: Put, Generate, Cancel, StatusQuery -> Accepted, Tokens, Done, Refused, ...
+// Worker <-> broker: Hello, Step -> Dispatch, CancelSequence, Drain.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "common/base/request_id.h"
+#include "common/base/result.h"
+
+namespace facet {
+
+inline constexpr std::uint32_t kProtocolVersion = 1;
+
+// ---- what a client asks -------------------------------------------------------------------
+
+struct ContentPart {
+  enum class Kind : std::uint8_t { kText, kImage };
+  Kind kind = Kind::kText;
+  std::string text;         // UTF-8, when kText
+  std::uint32_t image = 0;  // index of an image put under the same request id, when kImage
+};
+
+struct Message {
+  std::string role;  // "system", "user", "assistant": the model's renderer refuses others by name
+  std::vector<ContentPart> content;
+};
+
+struct SamplingParams {
+  std::uint32_t max_tokens = 0;   // 0 = the server's default
+  std::uint32_t min_tokens = 0;   // no end-of-sequence token before this many
+  double temperature = 0.0;       // 0 = greedy
+  double top_p = 1.0;
+  std::uint32_t top_k = 0;        // 0 = off
+  double min_p = 0.0;
+  double repetition_penalty = 0.0;  // 0 = what the checkpoint's generation_config says
+  double presence_penalty = 0.0;
+  double frequency_penalty = 0.0;
+  std::uint64_t seed = 0;  // the same seed gives the same tokens on any worker and attempt
+  std::vector<std::string> stop;
+  bool ignore_eos = false;
+};
+
+enum class Priority : std::uint8_t { kInteractive = 0, kBatch = 1 };
+
+struct GenerateRequest {
+  RequestId id;
+  std::vector<Message> messages;
+  std::uint32_t num_images = 0;
+  SamplingParams sampling;
+  Priority priority = Priority::kInteractive;
+  std::uint32_t deadline_ms = 0;  // from acceptance; 0 = the server's default
+  std::uint32_t next_index = 0;   // first token the client wants: > 0 when it comes back
+};
+
+struct PutChunk {
+  RequestId id;
+  std::uint32_t image = 0;
+  std::uint64_t total_bytes = 0;
+  std::uint64_t offset = 0;  // chunks of one image come in order
+};
+
+struct CancelRequest {
+  RequestId id;
+};
+
+// ---- what a client is told ----------------------------------------------------------------
+
+struct Accepted {
+  RequestId id;
+  std::uint32_t queue_position = 0;  // requests ahead of it that no worker has yet
+  std::uint32_t num_tokens = 0;      // tokens already committed (a client that came back)
+};
+
+// Not accepted, nothing is kept. retry_after_ms > 0 where coming back can help.
+struct Refused {
+  RequestId id;
+  Code code = Code::kInternal;
+  std::string message;
+  std::uint32_t retry_after_ms = 0;
+};
+
+struct Tokens {
+  RequestId id;
+  std::uint32_t index = 0;  // of the first token here
+  std::vector<std::int32_t> token_ids;
+  std::string text;  // whole UTF-8 characters; may lag behind the ids
+};
+
+enum class FinishReason : std::uint8_t { kStop = 1, kLength = 2, kCancelled = 3, kError = 4 };
+
+struct Usage {
+  std::uint32_t prompt_tokens = 0;  // image tokens included
+  std::uint32_t image_tokens = 0;
+  std::uint32_t completion_tokens = 0;
+};
+
+struct Timings {  // milliseconds since acceptance, by the broker's clock
+  double dispatched_ms = 0.0;   // of the last attempt
+  double first_token_ms = 0.0;
+  double total_ms = 0.0;
+};
+
+struct Done {
+  RequestId id;
+  FinishReason reason = FinishReason::kStop;
+  std::string text;  // text after that of the last Tokens message (a held-back tail)
+  Usage usage;
+  std::uint32_t attempts = 0;
+  Timings timings;
+  Code code = Code::kInternal;  // when reason is kError
+  std::string error;            // when reason is kError
+};
+
+// ---- broker -> worker ---------------------------------------------------------------------
+
+// Where an image's RGB8 pixels lie in the ring: rows of 3 * width bytes, no padding.
+struct ImageDescriptor {
+  std::uint32_t slot = 0;
+  std::uint64_t generation = 0;
+  std::uint64_t offset = 0;  // from the start of the ring's payload, multiple of the page size
+  std::uint32_t width = 0;
+  std::uint32_t height = 0;
+  std::uint64_t content_hash_high = 0;  // XXH3-128 of the encoded bytes
+  std::uint64_t content_hash_low = 0;
+};
+
+struct Dispatch {
+  std::uint32_t attempt = 0;
+  GenerateRequest request;
+  std::vector<ImageDescriptor> images;
+  std::vector<std::int32_t> committed;  // tokens of earlier attempts: the answer goes on after them
+};
+
+struct CancelSequence {
+  RequestId id;
+  std::uint32_t attempt = 0;
+};
+
+struct Drain {};
+
+// ---- worker -> broker ---------------------------------------------------------------------
+
+struct HeldSequence {
+  RequestId id;
+  std::uint32_t attempt = 0;
+  std::uint32_t num_tokens = 0;
+};
+
+struct ModelFacts {
+  std::string name;    // directory name of the checkpoint
+  std::string family;  // "qwen2_5_vl", "echo"
+  std::uint32_t max_model_len = 0;         // prompt + answer, tokens
+  std::uint32_t max_images = 0;            // per request
+  std::uint32_t max_token_text_bytes = 0;  // longest text one token can add
+  std::uint32_t image_pixels_per_token = 0;  // 0 = a fixed count per image:
+  std::uint32_t image_tokens_min = 0;        // bounds of one image's tokens
+  std::uint32_t image_tokens_max = 0;
+};
+
+struct Hello {
+  std::uint32_t worker = 0;        // index
+  std::uint64_t incarnation = 0;
+  std::uint32_t pid = 0;
+  std::uint32_t credits = 0;       // unfinished dispatches it is willing to hold
+  ModelFacts model;
+  std::vector<HeldSequence> held;  // empty unless it outlived a broker
+};
+
+// How a sequence ends on a worker. kPreempted and kRefused hand the request back or end it.
+struct SequenceEnd {
+  enum class Kind : std::uint8_t {
+    kStop = 1,       // end-of-sequence token or stop string
+    kLength = 2,     // max_tokens or the context's end
+    kCancelled = 3,
+    kError = 4,      // this request is wrong or failed alone: terminal
+    kPreempted = 5,  // no room now: dispatch it again
+  };
+  Kind kind = Kind::kStop;
+  std::string text;  // tail after the last token's text
+  Code code = Code::kInternal;
+  std::string message;
+  std::uint32_t prompt_tokens = 0;
+  std::uint32_t image_tokens = 0;
+};
+
+struct SequenceUpdate {
+  RequestId id;
+  std::uint32_t attempt = 0;
+  std::uint32_t index = 0;  // of the first token here
+  std::vector<std::int32_t> token_ids;
+  std::vector<std::string> token_texts;  // same length: text each token added, whole characters
+  bool images_released = false;          // the worker will not read this request's pixels again
+  bool ended = false;
+  SequenceEnd end;
+};
+
+// One message per engine step, for all sequences that changed.
+struct Step {
+  std::uint64_t incarnation = 0;
+  std::uint64_t step = 0;
+  std::uint32_t num_running = 0;
+  std::uint32_t kv_blocks_free = 0;
+  std::uint32_t kv_blocks_total = 0;
+  std::vector<SequenceUpdate> updates;
+};
+
+}  // namespace facet
