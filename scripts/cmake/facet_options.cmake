@@ -42,3 +42,17 @@ function(facet_program name)
   add_executable(${name} ${ARG_UNPARSED_ARGUMENTS})
   target_link_libraries(${name} PRIVATE facet_flags ${ARG_LINK})
 endfunction()
+
+# facet_rooms([EXCEPT room...]): adds every subfolder that has a CMakeLists.txt. Targets are linked
+# by name, so the order does not matter.
+function(facet_rooms)
+  cmake_parse_arguments(ARG "" "" "EXCEPT" ${ARGN})
+  file(GLOB found CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/*/CMakeLists.txt)
+  foreach(list_file ${found})
+    get_filename_component(folder ${list_file} DIRECTORY)
+    get_filename_component(room ${folder} NAME)
+    if(NOT room IN_LIST ARG_EXCEPT)
+      add_subdirectory(${folder})
+    endif()
+  endforeach()
+endfunction()
