@@ -73,6 +73,11 @@ class Finish {
     read_.problems.push_back({line == read_.lines.end() ? 0 : line->second, key + ": " + text});
   }
 
+  bool refused(const std::string& key) const {
+    return std::any_of(read_.problems.begin(), read_.problems.end(),
+                       [&](const ConfigProblem& p) { return p.text.rfind(key + ":", 0) == 0; });
+  }
+
   void complete_paths(const std::string& folder) {
     if (c_.broker.runtime_dir.empty()) c_.broker.runtime_dir = default_runtime_dir();
     for (const ConfigKey& key : config_keys(c_)) {
@@ -94,7 +99,7 @@ class Finish {
     WorkerConfig& worker = c_.worker;
     // A budget of dispatches twice the batch keeps the lanes full while messages travel.
     if (read_.lines.count("worker.credits") == 0) worker.credits = 2 * worker.max_lanes;
-    if (worker.engine == EngineKind::kModel && c_.model.path.empty()) {
+    if (worker.engine == EngineKind::kModel && c_.model.path.empty() && !refused("worker.engine")) {
       problem("model.path", "must name a model directory when worker.engine is \"model\"");
     }
     std::set<std::string> seen;

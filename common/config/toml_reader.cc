@@ -73,12 +73,13 @@ class Reader {
     });
   }
 
-  // Names the nearest key, or the same name in another table; nothing if none is near.
+  // Names the nearest key: the unit forgotten, the wrong table, or a letter or two.
   std::string suggestion(std::string_view name) const {
     const std::string_view leaf = name.substr(name.rfind('.') + 1);
     std::size_t best_distance = 3;  // more edits than this is another word
     std::string_view best;
     for (const ConfigKey& key : keys_) {
+      if (key.name.substr(0, name.size() + 1) == std::string(name) + "_") return hint(key.name);
       if (key.name.substr(key.name.rfind('.') + 1) == leaf && best_distance > 0) {
         best_distance = 0;
         best = key.name;
@@ -88,7 +89,11 @@ class Reader {
         best = key.name;
       }
     }
-    return best.empty() ? "" : "; did you mean " + std::string(best) + "?";
+    return best.empty() ? "" : hint(best);
+  }
+
+  static std::string hint(std::string_view name) {
+    return "; did you mean " + std::string(name) + "?";
   }
 
   void problem(std::string_view name, const std::string& text) {
