@@ -5,15 +5,25 @@ set(CMAKE_CXX_EXTENSIONS ON)  # FACET_TRY is a GNU statement expression
 set(CMAKE_POSITION_INDEPENDENT_CODE ON)
 set(CMAKE_EXPORT_COMPILE_COMMANDS ON)
 set(CMAKE_RUNTIME_OUTPUT_DIRECTORY ${PROJECT_BINARY_DIR}/bin)
-if(CMAKE_BUILD_TYPE STREQUAL RelWithDebInfo)
-  set(CMAKE_CXX_FLAGS_RELWITHDEBINFO "-O2 -g1")  # full debug info doubles link time on two cores
+# Line tables only: full debug info doubles link time on two cores.
+set(CMAKE_CXX_FLAGS_RELWITHDEBINFO "-O2 -g1")
+set(CMAKE_CXX_FLAGS_DEBUG "-O1 -g1")  # what the sanitizer presets use; -O0 makes tests crawl
+
+# FACET_CACHE is where scripts/setup.sh puts what does not come from Debian.
+set(FACET_CACHE_DIR $ENV{FACET_CACHE})
+if(NOT FACET_CACHE_DIR)
+  set(FACET_CACHE_DIR $ENV{HOME}/.cache/facet)
 endif()
 
 find_program(FACET_CCACHE ccache)
 if(FACET_CCACHE)
+  # The sloppiness is what precompiled headers need; paths are taken relative to the checkout, so
+  # that two checkouts share results.
   set(CMAKE_CXX_COMPILER_LAUNCHER ${CMAKE_COMMAND} -E env
       CCACHE_SLOPPINESS=pch_defines,time_macros,include_file_mtime,include_file_ctime
       CCACHE_BASEDIR=${PROJECT_SOURCE_DIR} CCACHE_NOHASHDIR=1 ${FACET_CCACHE})
+else()
+  message(STATUS "ccache: not found; every build compiles everything")
 endif()
 
 set(FACET_SANITIZE "" CACHE STRING "sanitizers to build with: address,undefined or thread")
@@ -22,12 +32,20 @@ option(FACET_WITH_TORCH "build facet-worker on libtorch" ON)
 add_library(facet_flags INTERFACE)
 target_include_directories(facet_flags INTERFACE ${PROJECT_SOURCE_DIR})
 target_compile_options(facet_flags INTERFACE
-  -Wall -Wextra -Wpedantic -Wshadow -Werror -Wno-error=deprecated-declarations
-  -Wno-missing-field-initializers -fno-omit-frame-pointer)
+  -Wall -Wextra -Wpedantic -Wshadow -Werror
+  -Wno-error=deprecated-declarations  # of the packaged libraries
+  -Wno-missing-field-initializers     # designated initializers name what differs from the default
+  -Wno-restrict                       # false with gcc 12 for "text" + std::string (its bug 105651)
+  -fno-omit-frame-pointer)
 if(FACET_SANITIZE)
-  target_compile_options(facet_flags INTERFACE -fsanitize=${FACET_SANITIZE} -fno-sanitize-recover=all)
+  target_compile_options(facet_flags INTERFACE
+    -fsanitize=${FACET_SANITIZE} -fno-sanitize-recover=all
+    -Wno-maybe-uninitialized)         # false with gcc 12 under -fsanitize
   target_link_options(facet_flags INTERFACE -fsanitize=${FACET_SANITIZE})
 endif()
+
+# For rooms where sizes, indices and counts meet: a silent narrowing there is a defect.
+set(FACET_STRICT_CONVERSIONS -Wconversion -Wno-sign-conversion)
 
 # facet_library(name SOURCES... [LINK lib...]): a static library, named facet_<room>.
 function(facet_library name)

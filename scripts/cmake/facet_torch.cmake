@@ -1,16 +1,33 @@
 # libtorch is the pip wheel of torch: only libtorch_cpu and libc10 are linked, so that neither nvcc
 # nor the CUDA toolkit is needed. find_package(Torch) insists on both.
+set(FACET_TORCH_VERSION 2.11.0)  # the one that scripts/setup.sh fetches
 set(FACET_TORCH_DIR "" CACHE PATH "folder of the torch wheel (holds include/ and lib/)")
-if(NOT FACET_TORCH_DIR)
-  file(GLOB FACET_TORCH_FOUND $ENV{HOME}/.cache/facet/venv/lib/python3*/site-packages/torch
-       $ENV{HOME}/.cache/facet/ref/lib/python3*/site-packages/torch)
-  if(FACET_TORCH_FOUND)
-    list(GET FACET_TORCH_FOUND 0 FACET_TORCH_PICK)
-    set(FACET_TORCH_DIR ${FACET_TORCH_PICK} CACHE PATH "" FORCE)
-  endif()
+
+if(FACET_WITH_TORCH AND NOT EXISTS "${FACET_TORCH_DIR}/lib/libtorch_cpu.so")
+  foreach(venv venv ref)
+    file(GLOB found ${FACET_CACHE_DIR}/${venv}/lib/python3*/site-packages/torch)
+    foreach(folder ${found})
+      if(EXISTS ${folder}/lib/libtorch_cpu.so)
+        set(FACET_TORCH_DIR ${folder} CACHE PATH "folder of the torch wheel" FORCE)
+        break()
+      endif()
+    endforeach()
+    if(EXISTS "${FACET_TORCH_DIR}/lib/libtorch_cpu.so")
+      break()
+    endif()
+  endforeach()
 endif()
 
-if(FACET_WITH_TORCH AND EXISTS ${FACET_TORCH_DIR}/lib/libtorch_cpu.so)
+if(NOT FACET_WITH_TORCH)
+  message(STATUS "libtorch: switched off (FACET_WITH_TORCH); facet-worker is not built")
+elseif(NOT EXISTS "${FACET_TORCH_DIR}/lib/libtorch_cpu.so")
+  message(FATAL_ERROR "libtorch is missing below ${FACET_CACHE_DIR}: run ./scripts/setup.sh, "
+    "or give -DFACET_TORCH_DIR=<folder of the torch wheel>, or -DFACET_WITH_TORCH=OFF")
+else()
+  file(STRINGS ${FACET_TORCH_DIR}/version.py version_line REGEX "^__version__")
+  if(NOT version_line MATCHES "'${FACET_TORCH_VERSION}[+']")
+    message(FATAL_ERROR "${FACET_TORCH_DIR} holds ${version_line}, wanted ${FACET_TORCH_VERSION}")
+  endif()
   add_library(facet_torch_cpu INTERFACE)
   target_include_directories(facet_torch_cpu SYSTEM INTERFACE
     ${FACET_TORCH_DIR}/include ${FACET_TORCH_DIR}/include/torch/csrc/api/include)
@@ -19,7 +36,5 @@ if(FACET_WITH_TORCH AND EXISTS ${FACET_TORCH_DIR}/lib/libtorch_cpu.so)
   target_link_options(facet_torch_cpu INTERFACE
     -Wl,-rpath,${FACET_TORCH_DIR}/lib -Wl,--allow-shlib-undefined)
   add_library(facet::torch_cpu ALIAS facet_torch_cpu)
-  message(STATUS "libtorch: ${FACET_TORCH_DIR} (CPU)")
-else()
-  message(STATUS "libtorch: not found or switched off; facet-worker is not built")
+  message(STATUS "libtorch: ${FACET_TORCH_VERSION} in ${FACET_TORCH_DIR} (CPU)")
 endif()

@@ -1,0 +1,15 @@
+# Says which CUDA compiler there is. Nothing needs one: kernels/ is built only where it is found.
+find_program(FACET_NVCC nvcc HINTS $ENV{CUDA_HOME}/bin /usr/local/cuda/bin)
+file(GLOB_RECURSE FACET_CUDA_SOURCES CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/kernels/*.cu)
+
+if(NOT FACET_NVCC)
+  message(STATUS "CUDA: nvcc not found, building without GPU code")
+else()
+  execute_process(COMMAND ${FACET_NVCC} --version OUTPUT_VARIABLE nvcc_text ERROR_QUIET)
+  string(REGEX MATCH "release [0-9.]+" nvcc_release "${nvcc_text}")
+  if(NOT FACET_CUDA_SOURCES)
+    message(STATUS "CUDA: nvcc ${nvcc_release} found, but this version has no GPU code to build yet")
+  else()
+    message(STATUS "CUDA: nvcc ${nvcc_release}")
+  endif()
+endif()
