@@ -1,0 +1,59 @@
+// What the broker's core wants done. The service executes a vector of actions in its order.
+// Ring and ledger are already changed when a step returns: what a client is told is committed.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <variant>
+
+#include "broker/core/client_message.h"
+#include "common/control/packets.h"
+#include "common/protocol/messages.h"
+
+namespace facet {
+
+struct SendClient {
+  ClientToken client = 0;
+  ClientMessage message;
+};
+
+struct SendDispatch {
+  std::uint32_t worker = 0;
+  std::uint64_t incarnation = 0;
+  Dispatch dispatch;
+};
+
+struct SendCancel {
+  std::uint32_t worker = 0;
+  std::uint64_t incarnation = 0;
+  CancelSequence cancel;
+};
+
+// To the decoder. When the socket is full the service keeps it until it is writable; when the
+// decoder is gone the service forgets it (DecoderReaped covers it).
+struct SendDecodeJob {
+  DecodeJob job;
+};
+
+// Control packets to the supervisor.
+struct KillWorker {
+  std::uint32_t worker = 0;
+  std::uint64_t incarnation = 0;
+  std::string why;
+};
+
+struct WorkerFirstStep {  // kWorkerFinishedStep
+  std::uint32_t worker = 0;
+  std::uint64_t incarnation = 0;
+};
+
+struct LogLine {
+  enum class Level : std::uint8_t { kInfo, kWarn, kError };
+  Level level = Level::kInfo;
+  std::string text;
+};
+
+using Action = std::variant<SendClient, SendDispatch, SendCancel, SendDecodeJob, KillWorker,
+                            WorkerFirstStep, LogLine>;
+
+}  // namespace facet

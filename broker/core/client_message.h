@@ -1,0 +1,16 @@
+// What a client can be told, and how the core names a client.
+#pragma once
+
+#include <cstdint>
+#include <variant>
+
+#include "common/protocol/messages.h"
+
+namespace facet {
+
+// One connection of a client. Given by the service, never used twice.
+using ClientToken = std::uint64_t;
+
+using ClientMessage = std::variant<Accepted, Refused, Tokens, Done, Keepalive>;
+
+}  // namespace facet

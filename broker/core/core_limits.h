@@ -1,0 +1,46 @@
+// Every bound of the broker's logic, with its default and reason. The service fills it from the
+// configuration; tests and the simulator use small ones.
+#pragma once
+
+#include <cstdint>
+
+#include "common/base/clock.h"
+
+namespace facet {
+
+struct CoreLimits {
+  std::uint32_t num_workers = 1;             // worker indices are 0 .. num_workers - 1
+  std::uint32_t max_queued_requests = 1024;  // accepted and not yet dispatched
+  std::uint32_t max_requests_per_client = 512;
+  std::uint64_t max_ingest_bytes_per_client = 64ull << 20;  // of uploads and unfinished requests
+  std::uint32_t max_images = 16;                            // of one request
+  std::uint64_t max_image_bytes = 32ull << 20;              // one encoded image
+  std::int64_t max_image_pixels = 50'000'000;
+  std::uint32_t max_image_side = 16384;
+  std::uint32_t max_tokens_default = 256;
+  std::uint32_t max_tokens_limit = 16384;
+  std::uint32_t max_uploads = 4096;  // requests whose images have begun to arrive
+
+  Nanos deadline_default = 600 * kSecond;  // also the longest that may be asked for
+  Nanos upload_ttl = 30 * kSecond;         // chunks without a generate
+  Nanos record_ttl = 60 * kSecond;         // a finished request can be asked for again this long
+  Nanos keepalive = kSecond;
+  Nanos blocked_retry = 50 * kMillisecond;  // a client whose socket was full is tried again
+  Nanos restart_grace = 60 * kSecond;       // after a recovery missing images are the broker's fault
+
+  // Text bytes reserved in the ledger for each token: the model's longest token is rare, its
+  // average is about four bytes.
+  std::uint32_t max_text_bytes_per_token = 32;
+  std::uint32_t text_reserve_extra = 4096;  // for a few long tokens in a short answer
+
+  std::uint32_t max_tokens_bytes = 64 << 10;     // text and ids of one Tokens message
+  std::uint32_t max_messages_per_pump = 4;       // to one client in one step, then others' turn
+  std::uint32_t decode_jobs = 2;                 // at the decoder at once
+  std::uint32_t decode_ahead = 4;                // requests decoded beyond the workers' free credits
+  Nanos preempt_backoff = 10 * kMillisecond;     // doubles with each preemption of a request
+  Nanos preempt_backoff_max = kSecond;
+  Nanos retry_hint_min = 50 * kMillisecond;
+  Nanos retry_hint_max = 10 * kSecond;
+};
+
+}  // namespace facet

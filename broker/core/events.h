@@ -1,0 +1,116 @@
+// What the broker's core is told. One event, one step.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <variant>
+
+#include "broker/core/client_message.h"
+#include "common/control/packets.h"
+#include "common/protocol/messages.h"
+
+namespace facet {
+
+// ---- from clients --------------------------------------------------------------------------
+
+// A chunk of an encoded image. `bytes` needs to live during the step only.
+struct ClientPut {
+  ClientToken client = 0;
+  PutChunk chunk;
+  std::string_view bytes;
+};
+
+// `body` is the request's canonical encoding with next_index 0: what the ledger keeps, what
+// CoreSeams::parse_request() reads back, and what tells a repeated request from another one under
+// the same id.
+struct ClientGenerate {
+  ClientToken client = 0;
+  GenerateRequest request;
+  std::string body;
+};
+
+struct ClientCancel {
+  ClientToken client = 0;
+  RequestId id;
+};
+
+// A message to this client could not be sent because its socket was full (EAGAIN). The service
+// drops it, tells the core, and does the same with every later message to that client in the same
+// vector of actions, in order. The core sends it again after ClientWritable or a timer.
+struct ClientBlocked {
+  ClientToken client = 0;
+  ClientMessage unsent;
+};
+
+struct ClientWritable {
+  ClientToken client = 0;
+};
+
+// The connection is gone: forget the token. Its requests go on; the client may come back under
+// another token with the same ids.
+struct ClientGone {
+  ClientToken client = 0;
+};
+
+// ---- from workers and from the supervisor about them ------------------------------------------
+
+struct WorkerHello {
+  Hello hello;
+};
+
+struct WorkerStep {
+  std::uint32_t worker = 0;  // from the connection, not from the message
+  Step step;
+};
+
+// A message to the worker could not be sent (no such peer, or its socket was full): its link is
+// broken, so it is ended and replaced.
+struct WorkerUnreachable {
+  std::uint32_t worker = 0;
+  std::uint64_t incarnation = 0;
+};
+
+struct WorkerStarted {
+  std::uint32_t worker = 0;
+  std::uint64_t incarnation = 0;
+  std::uint32_t pid = 0;
+};
+
+struct WorkerDead {
+  std::uint32_t worker = 0;
+  std::uint64_t incarnation = 0;
+  bool own_fault = false;
+  std::int32_t exit_code = 0;
+};
+
+struct WorkerReaped {
+  std::uint32_t worker = 0;
+  std::uint64_t incarnation = 0;
+};
+
+struct WorkerDisabled {
+  std::uint32_t worker = 0;
+  std::int32_t exit_code = 0;
+};
+
+// ---- the decoder -------------------------------------------------------------------------------
+
+struct DecoderUp {};      // jobs can be sent
+struct DecoderReaped {};  // it and every child of it are gone: its unanswered jobs too
+
+struct DecoderReply {
+  DecodeReply reply;
+};
+
+// ---- the rest ----------------------------------------------------------------------------------
+
+struct DrainStarted {};  // accept nothing new; done when BrokerCore::num_unfinished() is 0
+struct TimerTick {};     // next_deadline() has come
+
+using Event = std::variant<ClientPut, ClientGenerate, ClientCancel, ClientBlocked, ClientWritable,
+                           ClientGone, WorkerHello, WorkerStep, WorkerUnreachable, WorkerStarted,
+                           WorkerDead, WorkerReaped, WorkerDisabled, DecoderUp, DecoderReaped,
+                           DecoderReply, DrainStarted, TimerTick>;
+
+}  // namespace facet
