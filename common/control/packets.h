@@ -33,7 +33,7 @@ struct ControlPacket {
   std::uint32_t value = 0;
 };
 static_assert(std::is_trivially_copyable_v<ControlPacket>);
-static_assert(sizeof(ControlPacket) == 40);
+static_assert(sizeof(ControlPacket) == 32);
 
 // Jobs between broker and decoder, over a second SOCK_SEQPACKET pair.
 struct DecodeJob {
