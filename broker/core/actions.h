@@ -6,7 +6,7 @@
 #include <string>
 #include <variant>
 
-#include "broker/core/client_message.h"
+#include "broker/core/client_notice.h"
 #include "common/control/packets.h"
 #include "common/protocol/messages.h"
 
@@ -14,7 +14,7 @@ namespace facet {
 
 struct SendClient {
   ClientToken client = 0;
-  ClientMessage message;
+  ClientNotice message;
 };
 
 struct SendDispatch {

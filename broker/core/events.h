@@ -6,7 +6,7 @@
 #include <string_view>
 #include <variant>
 
-#include "broker/core/client_message.h"
+#include "broker/core/client_notice.h"
 #include "common/control/packets.h"
 #include "common/protocol/messages.h"
 
@@ -40,7 +40,7 @@ struct ClientCancel {
 // vector of actions, in order. The core sends it again after ClientWritable or a timer.
 struct ClientBlocked {
   ClientToken client = 0;
-  ClientMessage unsent;
+  ClientNotice unsent;
 };
 
 struct ClientWritable {

@@ -1,4 +1,4 @@
-// What a client can be told, and how the core names a client.
+// What a client can be told by the core, and how the core names a client.
 #pragma once
 
 #include <cstdint>
@@ -11,6 +11,6 @@ namespace facet {
 // One connection of a client. Given by the service, never used twice.
 using ClientToken = std::uint64_t;
 
-using ClientMessage = std::variant<Accepted, Refused, Tokens, Done, Keepalive>;
+using ClientNotice = std::variant<Accepted, Refused, Tokens, Done, Keepalive>;
 
 }  // namespace facet
