@@ -1,0 +1,77 @@
+#include "worker/service/run_worker.h"
+
+#include <spdlog/spdlog.h>
+
+#include <string>
+
+#include "common/control/fds.h"
+#include "common/log/log.h"
+#include "worker/service/arguments.h"
+#include "worker/service/broker_link.h"
+#include "worker/service/image_gate.h"
+#include "worker/service/page_writer.h"
+#include "worker/service/process_life.h"
+#include "worker/service/tokenize_mode.h"
+#include "worker/service/worker_loop.h"
+
+namespace facet {
+namespace {
+
+int report(const char* what, const Error& error, int exit_code) {
+  spdlog::error("{} code={} error=\"{}\"", what, code_name(error.code), error.message);
+  return exit_code;
+}
+
+int load_failure_exit_code(Code code) {
+  switch (code) {
+    case Code::kInvalidArgument:
+    case Code::kNotFound:
+    case Code::kUnsupported:
+    case Code::kTooLarge:
+    case Code::kCorrupt: return kExitBadConfig;
+    case Code::kExhausted: return kExitHostMemory;
+    default: return kExitEngine;
+  }
+}
+
+int serve(const WorkerArguments& arguments, const Config& config, PageWriter& page,
+          const ImageGate& gate, const EngineFactory& factory) {
+  const ProgressTick tick = [&page](WorkerPhase phase) { page.tick(phase); };
+  tick(WorkerPhase::kLoad);
+  auto engine = factory({.config = config, .worker = arguments.worker, .tick = tick});
+  if (!engine) {
+    return report("engine_not_loaded", engine.error(), load_failure_exit_code(engine.error().code));
+  }
+  const std::string identity =
+      std::to_string(arguments.worker) + "." + std::to_string(arguments.incarnation);
+  auto link = BrokerLink::connect(arguments.socket_path, identity);
+  if (!link) return report("no_link_to_broker", link.error(), kExitFailure);
+  spdlog::info("worker_ready worker={} incarnation={} model={} credits={}", arguments.worker,
+               arguments.incarnation, (*engine)->facts().name, (*engine)->capacity());
+  WorkerLoop loop({arguments.worker, arguments.incarnation}, **engine, **link, gate, page,
+                  kWorkerLifelineFd);
+  return loop.run();
+}
+
+}  // namespace
+
+int run_worker(int argc, char** argv, const EngineFactory& factory) {
+  WorkerArguments arguments;
+  if (auto exit_code = parse_arguments(argc, argv, arguments)) return *exit_code;
+  if (!arguments.tokenize_dir.empty()) return tokenize_standard_input(arguments.tokenize_dir);
+
+  auto config = load_config(arguments.config_path);
+  if (!config) return report("bad_configuration", config.error(), kExitBadConfig);
+  start_log(config->log, "facet-worker." + std::to_string(arguments.worker));
+  if (auto status = bind_life_to_supervisor(kWorkerLifelineFd); !status) {
+    return report("started_without_supervisor", status.error(), kExitUsage);
+  }
+  install_signal_handlers(arguments.worker);
+  auto page = PageWriter::map(kWorkerPageFd, arguments.incarnation);
+  if (!page) return report("no_worker_page", page.error(), kExitUsage);
+  auto gate = ImageGate::map(kWorkerRingFd);
+  if (!gate) return report("no_ring", gate.error(), kExitUsage);
+  return serve(arguments, *config, *page, *gate, factory);
+}
+
+}  // namespace facet
