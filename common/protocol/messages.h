@@ -1,6 +1,7 @@
 // The messages of Facet's protocol as plain structs, parsed once at the edge.
 // README.md beside this file is the wire schema; codec.h turns these into msgpack and back.
-// Client <-> broker: Put, Generate, Cancel, StatusQuery -> Accepted, Tokens, Done, Refused, ...
+// Client -> broker: PutChunk, GenerateRequest, CancelRequest, StatusQuery.
+// Broker -> client: Accepted, Refused, Tokens, Done, Keepalive, StatusReply.
 // Worker <-> broker: Hello, Step -> Dispatch, CancelSequence, Drain.
 #pragma once
 
@@ -21,7 +22,8 @@ struct ContentPart {
   enum class Kind : std::uint8_t { kText, kImage };
   Kind kind = Kind::kText;
   std::string text;         // UTF-8, when kText
-  std::uint32_t image = 0;  // index of an image put under the same request id, when kImage
+  std::uint32_t image = 0;  // index of an image put under the same request id, when kImage;
+                            // in reading order the parts name 0, 1, .. num_images - 1, each once
 };
 
 struct Message {
@@ -66,6 +68,8 @@ struct PutChunk {
 struct CancelRequest {
   RequestId id;
 };
+
+struct StatusQuery {};
 
 // ---- what a client is told ----------------------------------------------------------------
 
@@ -113,6 +117,12 @@ struct Done {
   Timings timings;
   Code code = Code::kInternal;  // when reason is kError
   std::string error;            // when reason is kError
+};
+
+struct Keepalive {};
+
+struct StatusReply {
+  std::string json;  // one JSON object
 };
 
 // ---- broker -> worker ---------------------------------------------------------------------
