@@ -83,6 +83,11 @@ struct SlotRef {
 // Called once by whoever creates the object, before any other process attaches.
 Status format_ring(std::span<std::byte> object, const RingGeometry& geometry);
 
+// Checks a header against the object's size; kCorrupt says what does not fit.
+Result<RingGeometry> read_ring_header(std::span<const std::byte> object);
+
+inline constexpr std::uint64_t kRingSlotTableOffset = 128;
+
 // The worker's side. `object` must stay mapped; a read-only mapping is enough.
 class RingReader {
  public:
