@@ -63,13 +63,14 @@ Done read_done(MapReader& map) {
   std::string_view reason;
   map.name("finish_reason", reason, Need::kRequired);
   bool known = false;
-  for (const auto candidate : {FinishReason::kStop, FinishReason::kLength,
-                               FinishReason::kCancelled, FinishReason::kError}) {
+  for (const auto candidate : {FinishReason::kStop, FinishReason::kLength, FinishReason::kCancelled,
+                               FinishReason::kError}) {
     if (reason != finish_reason_name(candidate)) continue;
     done.reason = candidate;
     known = true;
   }
-  if (!known) map.fail(Code::kInvalidArgument, "finish_reason", "unknown: " + quoted(reason));
+  if (!known)
+    map.fail(Code::kInvalidArgument, "finish_reason", "unknown: " + printable_quote(reason));
   map.text("text", done.text, Need::kOptional, kMaxMapBytes);
   if (const auto* usage = map.map("usage", Need::kOptional)) {
     read_usage(MapReader(*usage, {&map.path(), "usage"}, map.error()), done.usage);

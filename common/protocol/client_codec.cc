@@ -20,8 +20,9 @@ PutChunk read_put(MapReader& map, std::optional<std::string_view> chunk) {
   if (!chunk || chunk->empty()) {
     map.fail(Code::kInvalidArgument, "", "put: the bytes of the chunk are missing (frame 1)");
   } else if (chunk->size() > kMaxChunkBytes) {
-    map.fail(Code::kTooLarge, "", "put: a chunk of " + std::to_string(chunk->size()) +
-                                      " bytes exceeds " + std::to_string(kMaxChunkBytes));
+    map.fail(Code::kTooLarge, "",
+             "put: a chunk of " + std::to_string(chunk->size()) + " bytes exceeds " +
+                 std::to_string(kMaxChunkBytes));
   } else if (put.offset > put.total_bytes || chunk->size() > put.total_bytes - put.offset) {
     map.fail(Code::kInvalidArgument, "offset",
              std::to_string(put.offset) + " and a chunk of " + std::to_string(chunk->size()) +

@@ -20,7 +20,8 @@ using WorkerCommand = std::variant<Dispatch, CancelSequence, Drain>;
 using WorkerMessage = std::variant<Hello, Step>;
 
 // Client -> broker. `map` is frame 0; `chunk` is frame 1 if there was one: `put` must have it,
-// nothing else may. kInvalidArgument, kTooLarge (a limit of limits.h), kUnsupported (version, type).
+// nothing else may. kInvalidArgument, kTooLarge (a limit of limits.h), kUnsupported (version,
+// type).
 Result<ClientMessage> decode_client_message(std::string_view map,
                                             std::optional<std::string_view> chunk = std::nullopt);
 

@@ -22,10 +22,12 @@ std::string_view read_envelope(MapReader& map) {
 }
 
 void refuse_type(MapReader& map, std::string_view type) {
-  map.fail(Code::kUnsupported, "type", "unknown message type " + quoted(type));
+  map.fail(Code::kUnsupported, "type", "unknown message type " + printable_quote(type));
 }
 
-Error as_corrupt(const Error& error) { return Error(Code::kCorrupt, error.message); }
+Error as_corrupt(const Error& error) {
+  return Error(Code::kCorrupt, error.message);
+}
 
 }  // namespace wire
 

@@ -32,11 +32,11 @@ struct Message {
 };
 
 struct SamplingParams {
-  std::uint32_t max_tokens = 0;   // 0 = the server's default
-  std::uint32_t min_tokens = 0;   // no end-of-sequence token before this many
-  double temperature = 0.0;       // 0 = greedy
+  std::uint32_t max_tokens = 0;  // 0 = the server's default
+  std::uint32_t min_tokens = 0;  // no end-of-sequence token before this many
+  double temperature = 0.0;      // 0 = greedy
   double top_p = 1.0;
-  std::uint32_t top_k = 0;        // 0 = off
+  std::uint32_t top_k = 0;  // 0 = off
   double min_p = 0.0;
   double repetition_penalty = 0.0;  // 0 = what the checkpoint's generation_config says
   double presence_penalty = 0.0;
@@ -102,8 +102,8 @@ struct Usage {
   std::uint32_t completion_tokens = 0;
 };
 
-struct Timings {  // milliseconds since acceptance, by the broker's clock
-  double dispatched_ms = 0.0;   // of the last attempt
+struct Timings {               // milliseconds since acceptance, by the broker's clock
+  double dispatched_ms = 0.0;  // of the last attempt
   double first_token_ms = 0.0;
   double total_ms = 0.0;
 };
@@ -161,21 +161,21 @@ struct HeldSequence {
 };
 
 struct ModelFacts {
-  std::string name;    // directory name of the checkpoint
-  std::string family;  // "qwen2_5_vl", "echo"
-  std::uint32_t max_model_len = 0;         // prompt + answer, tokens
-  std::uint32_t max_images = 0;            // per request
-  std::uint32_t max_token_text_bytes = 0;  // longest text one token can add
+  std::string name;                          // directory name of the checkpoint
+  std::string family;                        // "qwen2_5_vl", "echo"
+  std::uint32_t max_model_len = 0;           // prompt + answer, tokens
+  std::uint32_t max_images = 0;              // per request
+  std::uint32_t max_token_text_bytes = 0;    // longest text one token can add
   std::uint32_t image_pixels_per_token = 0;  // 0 = a fixed count per image:
   std::uint32_t image_tokens_min = 0;        // bounds of one image's tokens
   std::uint32_t image_tokens_max = 0;
 };
 
 struct Hello {
-  std::uint32_t worker = 0;        // index
+  std::uint32_t worker = 0;  // index
   std::uint64_t incarnation = 0;
   std::uint32_t pid = 0;
-  std::uint32_t credits = 0;       // unfinished dispatches it is willing to hold
+  std::uint32_t credits = 0;  // unfinished dispatches it is willing to hold
   ModelFacts model;
   std::vector<HeldSequence> held;  // empty unless it outlived a broker
 };
@@ -183,8 +183,8 @@ struct Hello {
 // How a sequence ends on a worker. kPreempted and kRefused hand the request back or end it.
 struct SequenceEnd {
   enum class Kind : std::uint8_t {
-    kStop = 1,       // end-of-sequence token or stop string
-    kLength = 2,     // max_tokens or the context's end
+    kStop = 1,    // end-of-sequence token or stop string
+    kLength = 2,  // max_tokens or the context's end
     kCancelled = 3,
     kError = 4,      // this request is wrong or failed alone: terminal
     kPreempted = 5,  // no room now: dispatch it again

@@ -92,7 +92,8 @@ void read_params(MapReader& map, SamplingParams& params) {
   map.uint("seed", params.seed, kOptional);
   map.texts("stop", params.stop, kOptional, kMaxStops, kMaxStopBytes);
   for (const std::string& stop : params.stop) {
-    if (stop.empty()) map.fail(Code::kInvalidArgument, "stop", "an empty string would stop at once");
+    if (stop.empty())
+      map.fail(Code::kInvalidArgument, "stop", "an empty string would stop at once");
   }
   map.boolean("ignore_eos", params.ignore_eos, kOptional);
   if (params.max_tokens != 0 && params.min_tokens > params.max_tokens) {

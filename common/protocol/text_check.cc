@@ -11,9 +11,8 @@ namespace {
 // Bytes of the character at the start of text, or 0 where none begins.
 std::size_t character_bytes(std::string_view text) {
   utf8proc_int32_t code_point = 0;
-  const auto used =
-      utf8proc_iterate(reinterpret_cast<const utf8proc_uint8_t*>(text.data()),
-                       static_cast<utf8proc_ssize_t>(text.size()), &code_point);
+  const auto used = utf8proc_iterate(reinterpret_cast<const utf8proc_uint8_t*>(text.data()),
+                                     static_cast<utf8proc_ssize_t>(text.size()), &code_point);
   return used > 0 && code_point >= 0 ? static_cast<std::size_t>(used) : 0;
 }
 
@@ -52,7 +51,7 @@ std::string bounded_text(std::string_view text, std::size_t max_bytes) {
   return out;
 }
 
-std::string quoted(std::string_view text) {
+std::string printable_quote(std::string_view text) {
   static constexpr std::size_t kShown = 64;
   static constexpr char kDigits[] = "0123456789abcdef";
   std::string out = "\"";

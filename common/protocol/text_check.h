@@ -15,6 +15,6 @@ std::string bounded_text(std::string_view text, std::size_t max_bytes);
 
 // For error messages that quote a stranger: printable ASCII as it is, other bytes as \xNN,
 // at most 64 bytes of the source and then "...".
-std::string quoted(std::string_view text);
+std::string printable_quote(std::string_view text);
 
 }  // namespace facet

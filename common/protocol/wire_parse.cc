@@ -69,7 +69,9 @@ class Gauge : public msgpack::null_visitor {
   bool malformed_ = false;
 };
 
-bool reference_always(msgpack::type::object_type, std::size_t, void*) { return true; }
+bool reference_always(msgpack::type::object_type, std::size_t, void*) {
+  return true;
+}
 
 }  // namespace
 

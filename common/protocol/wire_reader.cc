@@ -10,17 +10,27 @@ namespace {
 
 constexpr std::string_view type_name(msgpack::type::object_type type) {
   switch (type) {
-    case msgpack::type::NIL: return "nil";
-    case msgpack::type::BOOLEAN: return "a boolean";
-    case msgpack::type::POSITIVE_INTEGER: return "an integer";
-    case msgpack::type::NEGATIVE_INTEGER: return "a negative integer";
+    case msgpack::type::NIL:
+      return "nil";
+    case msgpack::type::BOOLEAN:
+      return "a boolean";
+    case msgpack::type::POSITIVE_INTEGER:
+      return "an integer";
+    case msgpack::type::NEGATIVE_INTEGER:
+      return "a negative integer";
     case msgpack::type::FLOAT32:
-    case msgpack::type::FLOAT64: return "a float";
-    case msgpack::type::STR: return "a string";
-    case msgpack::type::BIN: return "binary";
-    case msgpack::type::ARRAY: return "an array";
-    case msgpack::type::MAP: return "a map";
-    case msgpack::type::EXT: return "an extension";
+    case msgpack::type::FLOAT64:
+      return "a float";
+    case msgpack::type::STR:
+      return "a string";
+    case msgpack::type::BIN:
+      return "binary";
+    case msgpack::type::ARRAY:
+      return "an array";
+    case msgpack::type::MAP:
+      return "a map";
+    case msgpack::type::EXT:
+      return "an extension";
   }
   return "unknown";
 }
@@ -67,7 +77,8 @@ void MapReader::only(std::initializer_list<std::string_view> names) {
     bool known = false;
     for (std::string_view name : names) known = known || name == text_of(map_->ptr[i].key);
     if (!known) {
-      fail(Code::kInvalidArgument, "", "unknown name " + quoted(text_of(map_->ptr[i].key)));
+      fail(Code::kInvalidArgument, "",
+           "unknown name " + printable_quote(text_of(map_->ptr[i].key)));
     }
   }
 }
@@ -110,10 +121,16 @@ void MapReader::number(std::string_view key, double& out, Need need, double min,
   if (value == nullptr) return;
   double number = 0.0;
   switch (value->type) {
-    case msgpack::type::POSITIVE_INTEGER: number = static_cast<double>(value->via.u64); break;
-    case msgpack::type::NEGATIVE_INTEGER: number = static_cast<double>(value->via.i64); break;
+    case msgpack::type::POSITIVE_INTEGER:
+      number = static_cast<double>(value->via.u64);
+      break;
+    case msgpack::type::NEGATIVE_INTEGER:
+      number = static_cast<double>(value->via.i64);
+      break;
     case msgpack::type::FLOAT32:
-    case msgpack::type::FLOAT64: number = value->via.f64; break;
+    case msgpack::type::FLOAT64:
+      number = value->via.f64;
+      break;
     default:
       fail(Code::kInvalidArgument, key,
            "must be a number, is " + std::string(type_name(value->type)));

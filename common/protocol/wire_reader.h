@@ -67,7 +67,7 @@ class MapReader {
                  std::uint64_t max);
 
   const msgpack::object_map* map_ = nullptr;  // null once something failed
-  Path path_;  // its parent lives as long as this reader
+  Path path_;                                 // its parent lives as long as this reader
   std::optional<Error>& error_;
 };
 

@@ -16,7 +16,7 @@ using wire::Need;
 using wire::Path;
 
 constexpr auto kRequired = Need::kRequired;
-constexpr std::size_t kMaxHeld = 1 << 14;     // sequences of one worker
+constexpr std::size_t kMaxHeld = 1 << 14;  // sequences of one worker
 constexpr std::size_t kHashBytes = 16;
 
 constexpr std::array<std::string_view, 6> kEndNames = {"",          "stop",  "length",
@@ -136,7 +136,7 @@ void read_end(MapReader map, SequenceEnd& end) {
     end.kind = static_cast<SequenceEnd::Kind>(i);
     known = true;
   }
-  if (!known) map.fail(Code::kInvalidArgument, "kind", "unknown: " + quoted(kind));
+  if (!known) map.fail(Code::kInvalidArgument, "kind", "unknown: " + printable_quote(kind));
   map.text("text", end.text, kRequired, kMaxMapBytes);
   map.uint("prompt_tokens", end.prompt_tokens, kRequired);
   map.uint("image_tokens", end.image_tokens, kRequired);
