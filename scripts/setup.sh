@@ -23,6 +23,7 @@ tool_wheels=(numpy==2.4.6 pillow==13.0.0 pyzmq==27.3.0 msgpack==1.2.4 safetensor
 tool_mb=35
 reference_wheels=(torch==2.11.0 torchvision==0.26.0 transformers==5.17.0 "${tool_wheels[@]}" jinja2)
 reference_mb=2500
+fetch_failed="pip could not fetch the packages, see above; a run after this one goes on from here"
 
 say() { printf '%s\n' "setup: $*"; }
 fail() { say "$*" >&2; exit 1; }
@@ -131,8 +132,8 @@ make_venv() {
   done
   local pip=("$venv/bin/pip" install --quiet --disable-pip-version-check --retries 5 --timeout 60
              --only-binary :all:)
-  [ ${#alone[@]} -eq 0 ] || "${pip[@]}" --no-deps "${alone[@]}"
-  [ ${#whole[@]} -eq 0 ] || "${pip[@]}" "${whole[@]}"
+  [ ${#alone[@]} -eq 0 ] || "${pip[@]}" --no-deps "${alone[@]}" || fail "$fetch_failed"
+  [ ${#whole[@]} -eq 0 ] || "${pip[@]}" "${whole[@]}" || fail "$fetch_failed"
   check_libtorch "$venv"
   printf '%s\n' "$stamp" >"$venv/facet-stamp"
   is_complete "$venv" "$stamp" || fail "$venv is not what was asked for; remove it and run again"

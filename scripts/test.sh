@@ -24,7 +24,7 @@ step() {
   shift
   echo "test: == $name"
   "$@" || status=$?
-  timings+=("$(printf '%-10s %5d s' "$name" $((SECONDS - begin)))$([ $status = 0 ] || echo '  FAILED')")
+  timings+=("$(printf '%-10s %5d s' "$name" $((SECONDS - begin)))")
   [ $status = 0 ] || finish $status
 }
 

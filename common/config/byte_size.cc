@@ -34,8 +34,8 @@ std::string_view trim(std::string_view text) {
 }
 
 Error bad_size(std::string_view text) {
-  return Error(Code::kInvalidArgument, "\"" + std::string(text) +
-                                           "\" is not a size such as \"512MiB\" or \"15GB\"");
+  return Error(Code::kInvalidArgument,
+               "\"" + std::string(text) + "\" is not a size such as \"512MiB\" or \"15GB\"");
 }
 
 }  // namespace
@@ -46,8 +46,7 @@ Result<std::uint64_t> parse_byte_size(std::string_view text) {
   if (trimmed.empty() || trimmed[0] < '0' || trimmed[0] > '9') return bad_size(text);
   double number = 0;
   const char* end = trimmed.data() + trimmed.size();
-  const auto parsed =
-      std::from_chars(trimmed.data(), end, number, std::chars_format::fixed);
+  const auto parsed = std::from_chars(trimmed.data(), end, number, std::chars_format::fixed);
   if (parsed.ec != std::errc()) return bad_size(text);
   const std::string_view unit_name = trim({parsed.ptr, static_cast<std::size_t>(end - parsed.ptr)});
   std::uint64_t unit_bytes = unit_name.empty() ? 1 : 0;

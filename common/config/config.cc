@@ -88,9 +88,9 @@ class Finish {
       }
       if (text->is_path) *text->value = complete_path(*text->value, folder);
       if (text->value->size() > text->max_length) {
-        problem(std::string(key.name), std::to_string(text->value->size()) +
-                                           " bytes, at most " + std::to_string(text->max_length) +
-                                           " (" + std::string(key.reason) + ")");
+        problem(std::string(key.name), std::to_string(text->value->size()) + " bytes, at most " +
+                                           std::to_string(text->max_length) + " (" +
+                                           std::string(key.reason) + ")");
       }
     }
   }
@@ -119,17 +119,17 @@ class Finish {
     const std::size_t num_budgets = worker.device_max_memory_bytes.size();
     const std::size_t num_workers = count > 0 ? count : num_gpus;
     if (num_budgets > 1 && num_workers > 0 && num_budgets != num_workers) {
-      problem("worker.device_max_memory",
-              std::to_string(num_budgets) + " sizes for " + std::to_string(num_workers) +
-                  " workers; one for all, or one for each");
+      problem("worker.device_max_memory", std::to_string(num_budgets) + " sizes for " +
+                                              std::to_string(num_workers) +
+                                              " workers; one for all, or one for each");
     }
   }
 
   void check_not_above(const char* key, std::int64_t value, const char* limit_key,
                        std::int64_t limit) {
     if (value <= limit) return;
-    problem(key, std::to_string(value) + " is above " + limit_key + " (" + std::to_string(limit) +
-                     ")");
+    problem(key,
+            std::to_string(value) + " is above " + limit_key + " (" + std::to_string(limit) + ")");
   }
 
   void check_pairs() {
@@ -152,8 +152,8 @@ Error all_problems(ReadConfig& read, const std::string& name) {
   std::string text;
   for (const ConfigProblem& problem : read.problems) {
     if (!text.empty()) text += '\n';
-    text += name + (problem.line > 0 ? ":" + std::to_string(problem.line) : "") + ": " +
-            problem.text;
+    text +=
+        name + (problem.line > 0 ? ":" + std::to_string(problem.line) : "") + ": " + problem.text;
   }
   return Error(Code::kInvalidArgument, std::move(text));
 }
@@ -187,7 +187,9 @@ std::string default_runtime_dir() {
   return "/tmp/facet-" + std::to_string(geteuid());
 }
 
-std::string default_socket_path() { return default_runtime_dir() + "/facet.sock"; }
+std::string default_socket_path() {
+  return default_runtime_dir() + "/facet.sock";
+}
 
 int threads_per_worker(const WorkerConfig& worker, int num_workers, int num_cores) {
   if (worker.threads > 0) return worker.threads;

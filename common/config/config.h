@@ -46,21 +46,21 @@ struct WorkerConfig {
 };
 
 struct BrokerConfig {
-  std::string runtime_dir;           // absolute after loading; see default_runtime_dir()
-  std::string socket;                // of the clients; after loading runtime_dir/facet.sock or own
-  int max_clients = 256;             // connections
-  int max_queued_requests = 1024;    // accepted and not yet dispatched
+  std::string runtime_dir;         // absolute after loading; see default_runtime_dir()
+  std::string socket;              // of the clients; after loading runtime_dir/facet.sock or own
+  int max_clients = 256;           // connections
+  int max_queued_requests = 1024;  // accepted and not yet dispatched
   int max_requests_per_client = 512;
   std::uint64_t max_ingest_bytes_per_client = 64ull << 20;
-  int request_deadline_s = 600;      // longest that a client may ask for, and the default
+  int request_deadline_s = 600;  // longest that a client may ask for, and the default
   int max_tokens_default = 256;
   int max_tokens_limit = 16384;
-  int max_images = 16;               // of one request
+  int max_images = 16;                          // of one request
   std::uint64_t max_image_bytes = 32ull << 20;  // one image, encoded
   std::int64_t max_image_pixels = 50'000'000;   // width * height
   int max_image_side = 16384;
-  int keepalive_ms = 1000;           // between two signs of life to a waiting client
-  int record_ttl_s = 60;             // a finished request can be asked for again this long
+  int keepalive_ms = 1000;  // between two signs of life to a waiting client
+  int record_ttl_s = 60;    // a finished request can be asked for again this long
   bool operator==(const BrokerConfig&) const = default;
 };
 
@@ -84,15 +84,15 @@ struct DecoderConfig {
 };
 
 struct SupervisorConfig {
-  int restart_backoff_ms = 1000;       // before the second restart in a row; doubles; the first: 0
+  int restart_backoff_ms = 1000;  // before the second restart in a row; doubles; the first: 0
   int restart_backoff_max_ms = 60000;
-  int load_deadline_ms = 600'000;      // progress deadlines of a worker, by phase
+  int load_deadline_ms = 600'000;  // progress deadlines of a worker, by phase
   int warmup_deadline_ms = 180'000;
   int idle_deadline_ms = 5000;
   int step_deadline_ms = 60'000;
-  int broker_deadline_ms = 10'000;     // progress deadline of the broker's loop
-  int kill_grace_ms = 2000;            // from SIGABRT or SIGTERM to SIGKILL
-  int drain_ms = 30'000;               // SIGTERM to facetd: running requests may end this long
+  int broker_deadline_ms = 10'000;  // progress deadline of the broker's loop
+  int kill_grace_ms = 2000;         // from SIGABRT or SIGTERM to SIGKILL
+  int drain_ms = 30'000;            // SIGTERM to facetd: running requests may end this long
   bool operator==(const SupervisorConfig&) const = default;
 };
 

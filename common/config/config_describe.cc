@@ -37,13 +37,17 @@ std::string value_text(const IntKey& key) {
   return std::visit([](const auto* field) { return std::to_string(*field); }, key.value);
 }
 
-std::string value_text(const BytesKey& key) { return quoted(format_byte_size(*key.value)); }
+std::string value_text(const BytesKey& key) {
+  return quoted(format_byte_size(*key.value));
+}
 
 std::string value_text(const BytesListKey& key) {
   return list(*key.value, [](std::uint64_t bytes) { return quoted(format_byte_size(bytes)); });
 }
 
-std::string value_text(const TextKey& key) { return quoted(*key.value); }
+std::string value_text(const TextKey& key) {
+  return quoted(*key.value);
+}
 
 std::string value_text(const TextListKey& key) {
   return list(*key.value, [](const std::string& entry) { return quoted(entry); });

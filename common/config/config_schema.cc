@@ -29,23 +29,23 @@ void add_worker(Config& c, std::vector<ConfigKey>& keys) {
   keys.push_back({"worker.engine", "", ChoiceKey{&w.engine, {"model", "echo"}}});
   keys.push_back({"worker.count", "no host has more GPUs", IntKey{&w.count, 0, 64}});
   keys.push_back({"worker.gpus", "no host has more GPUs", TextListKey{&w.gpus, 64}});
-  keys.push_back({"worker.device_max_memory",
-                  "less holds no model, more has no device",
+  keys.push_back({"worker.device_max_memory", "less holds no model, more has no device",
                   BytesListKey{&w.device_max_memory_bytes, 16 * kMiB, 4 * kTiB, 64}});
   keys.push_back({"worker.threads", "more than any host's cores", IntKey{&w.threads, 0, 1024}});
-  keys.push_back({"worker.max_lanes", "one CUDA graph per batch size", IntKey{&w.max_lanes, 1, 512}});
+  keys.push_back(
+      {"worker.max_lanes", "one CUDA graph per batch size", IntKey{&w.max_lanes, 1, 512}});
   keys.push_back({"worker.max_model_len", "the longest context of any supported model",
                   IntKey{&w.max_model_len, 0, 1 << 20}});
   keys.push_back({"worker.max_num_batched_tokens", "the activations of one step grow with it",
                   IntKey{&w.max_num_batched_tokens, 1, 1 << 17}});
   keys.push_back({"worker.kv_block_tokens", "fewer waste tables, more waste memory",
                   IntKey{&w.kv_block_tokens, 1, 256}});
-  keys.push_back({"worker.credits", "a lost worker's requests all run again",
-                  IntKey{&w.credits, 1, 4096}});
+  keys.push_back(
+      {"worker.credits", "a lost worker's requests all run again", IntKey{&w.credits, 1, 4096}});
   keys.push_back({"worker.echo.token_us", "a minute is the longest step a worker may take",
                   IntKey{&w.echo.token_us, 0, 60'000'000}});
-  keys.push_back({"worker.echo.memory", "no host has more",
-                  BytesKey{&w.echo.memory_bytes, 0, 4 * kTiB, 1}});
+  keys.push_back(
+      {"worker.echo.memory", "no host has more", BytesKey{&w.echo.memory_bytes, 0, 4 * kTiB, 1}});
 }
 
 void add_broker(Config& c, std::vector<ConfigKey>& keys) {
@@ -73,7 +73,8 @@ void add_broker(Config& c, std::vector<ConfigKey>& keys) {
                   BytesKey{&b.max_image_bytes, kKiB, kMaxImageBytes, 1}});
   keys.push_back({"broker.max_image_pixels", "more than 3 GB of pixels in one image",
                   IntKey{&b.max_image_pixels, 1, 1'000'000'000}});
-  keys.push_back({"broker.max_image_side", "JPEG's own limit", IntKey{&b.max_image_side, 1, 65535}});
+  keys.push_back(
+      {"broker.max_image_side", "JPEG's own limit", IntKey{&b.max_image_side, 1, 65535}});
   keys.push_back({"broker.keepalive_ms", "clients give up after 3 s of silence",
                   IntKey{&b.keepalive_ms, 10, 2500}});
   keys.push_back({"broker.record_ttl_s", "a record keeps its place in the ledger",
@@ -89,8 +90,8 @@ void add_memory(Config& c, std::vector<ConfigKey>& keys) {
                   BytesKey{&c.ledger.bytes, kMiB, kTiB, kRingPageBytes}});
   keys.push_back({"ledger.max_records", "a new broker reads all of them",
                   IntKey{&c.ledger.max_records, 1, 1 << 17}});
-  keys.push_back({"decoder.processes", "more than any host's cores",
-                  IntKey{&c.decoder.processes, 0, 1024}});
+  keys.push_back(
+      {"decoder.processes", "more than any host's cores", IntKey{&c.decoder.processes, 0, 1024}});
   keys.push_back({"decoder.cpu_seconds", "RLIMIT_CPU counts whole seconds",
                   IntKey{&c.decoder.cpu_seconds, 1, kHourS}});
   keys.push_back({"decoder.memory_bytes", "a child's libraries alone need 64 MiB",
@@ -104,14 +105,14 @@ void add_supervisor(Config& c, std::vector<ConfigKey>& keys) {
   keys.push_back({"supervisor.restart_backoff_max_ms", "0 would spin; an hour serves nobody",
                   IntKey{&s.restart_backoff_max_ms, 1, kHourMs}});
   constexpr std::string_view kDeadlineReason = "looked at each 100 ms; an hour is a hang";
-  keys.push_back({"supervisor.load_deadline_ms", kDeadlineReason,
-                  IntKey{&s.load_deadline_ms, 100, kHourMs}});
+  keys.push_back(
+      {"supervisor.load_deadline_ms", kDeadlineReason, IntKey{&s.load_deadline_ms, 100, kHourMs}});
   keys.push_back({"supervisor.warmup_deadline_ms", kDeadlineReason,
                   IntKey{&s.warmup_deadline_ms, 100, kHourMs}});
-  keys.push_back({"supervisor.idle_deadline_ms", kDeadlineReason,
-                  IntKey{&s.idle_deadline_ms, 100, kHourMs}});
-  keys.push_back({"supervisor.step_deadline_ms", kDeadlineReason,
-                  IntKey{&s.step_deadline_ms, 100, kHourMs}});
+  keys.push_back(
+      {"supervisor.idle_deadline_ms", kDeadlineReason, IntKey{&s.idle_deadline_ms, 100, kHourMs}});
+  keys.push_back(
+      {"supervisor.step_deadline_ms", kDeadlineReason, IntKey{&s.step_deadline_ms, 100, kHourMs}});
   keys.push_back({"supervisor.broker_deadline_ms", kDeadlineReason,
                   IntKey{&s.broker_deadline_ms, 100, kHourMs}});
   keys.push_back({"supervisor.kill_grace_ms", "nothing outlives facetd by 5 s",
@@ -128,7 +129,9 @@ int ChoiceKey::get() const {
 
 void ChoiceKey::set(int choice) const {
   std::visit(
-      [choice](auto* field) { *field = static_cast<std::remove_reference_t<decltype(*field)>>(choice); },
+      [choice](auto* field) {
+        *field = static_cast<std::remove_reference_t<decltype(*field)>>(choice);
+      },
       value);
 }
 

@@ -1,10 +1,11 @@
 #define TOML_EXCEPTIONS 0
 #include "common/config/toml_reader.h"
 
+#include <toml++/toml.h>
+
 #include <algorithm>
 #include <numeric>
 #include <optional>
-#include <toml++/toml.h>
 
 #include "common/config/byte_size.h"
 #include "common/config/config_schema.h"
@@ -30,13 +31,20 @@ std::size_t edit_distance(std::string_view a, std::string_view b) {
 
 std::string_view type_name(const toml::node& node) {
   switch (node.type()) {
-    case toml::node_type::table: return "a table";
-    case toml::node_type::array: return "a list";
-    case toml::node_type::string: return "a text";
-    case toml::node_type::integer: return "an integer";
-    case toml::node_type::floating_point: return "a fraction";
-    case toml::node_type::boolean: return "true or false";
-    default: return "a date or time";
+    case toml::node_type::table:
+      return "a table";
+    case toml::node_type::array:
+      return "a list";
+    case toml::node_type::string:
+      return "a text";
+    case toml::node_type::integer:
+      return "an integer";
+    case toml::node_type::floating_point:
+      return "a fraction";
+    case toml::node_type::boolean:
+      return "true or false";
+    default:
+      return "a date or time";
   }
 }
 
@@ -123,9 +131,11 @@ class Reader {
       return outside(key, std::to_string(value->get()), std::to_string(kind.min),
                      std::to_string(kind.max));
     }
-    std::visit([&](auto* field) {
-      *field = static_cast<std::remove_reference_t<decltype(*field)>>(value->get());
-    }, kind.value);
+    std::visit(
+        [&](auto* field) {
+          *field = static_cast<std::remove_reference_t<decltype(*field)>>(value->get());
+        },
+        kind.value);
   }
 
   // A size is an integer (bytes) or a text with a unit. nullopt: a problem was noted.

@@ -16,10 +16,10 @@ struct ConfigProblem {
 };
 
 struct ReadConfig {
-  Config config;                           // what was refused keeps its default
-  std::map<std::string, int> lines;        // line of each key that the text holds
+  Config config;                     // what was refused keeps its default
+  std::map<std::string, int> lines;  // line of each key that the text holds
   std::vector<ConfigProblem> problems;
-  bool syntax_error = false;               // the one problem is that the text is not TOML
+  bool syntax_error = false;  // the one problem is that the text is not TOML
 };
 
 // Syntax, names, types and each value's own bounds. What concerns several keys, and paths, is

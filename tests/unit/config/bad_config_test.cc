@@ -24,7 +24,9 @@ std::string refusal(const std::string& text) {
 
 constexpr char kEcho[] = "worker.engine = \"echo\"\n";  // line 1: needs no model
 
-std::string echo_refusal(const std::string& text) { return refusal(kEcho + text); }
+std::string echo_refusal(const std::string& text) {
+  return refusal(kEcho + text);
+}
 
 TEST(BadConfig, NamesFileLineKeyValueLimitAndReason) {
   EXPECT_EQ(refusal("[worker]\nengine = \"echo\"\n\n# more\ncount = 65\n"),
@@ -69,7 +71,8 @@ TEST(BadConfig, Sizes) {
   EXPECT_EQ(echo_refusal("ring.pixel_bytes = \"5 gigs\""),
             "facet.toml:2: ring.pixel_bytes: \"5 gigs\" is not a size such as \"512MiB\" or "
             "\"15GB\"");
-  EXPECT_EQ(echo_refusal("ring.pixel_bytes = -1"), "facet.toml:2: ring.pixel_bytes: -1 is negative");
+  EXPECT_EQ(echo_refusal("ring.pixel_bytes = -1"),
+            "facet.toml:2: ring.pixel_bytes: -1 is negative");
   EXPECT_EQ(echo_refusal("ring.pixel_bytes = 1048577"),
             "facet.toml:2: ring.pixel_bytes: 1048577B is not a multiple of 64KiB");
   EXPECT_EQ(echo_refusal("worker.device_max_memory = \"15GB 15G\""),
@@ -154,8 +157,9 @@ TEST(BadConfig, BoundsAreWhereTheTableSays) {
       const std::string line = raised.substr(begin, end - begin);
       if (line.rfind(std::string(key) + " ", 0) != 0) text += line + "\n";
     }
-    text += "worker.max_lanes = 1\nbroker.max_tokens_default = 1\n"
-            "supervisor.restart_backoff_ms = 1\n";
+    text +=
+        "worker.max_lanes = 1\nbroker.max_tokens_default = 1\n"
+        "supervisor.restart_backoff_ms = 1\n";
     if (const auto same = text.find(std::string(key) + " ="); same != std::string::npos) {
       text.erase(same, text.find('\n', same) + 1 - same);
     }
@@ -199,9 +203,15 @@ TEST(BadConfig, SurvivesDamage) {
     for (unsigned edit = 0; edit < 1 + random() % 4; ++edit) {
       const std::size_t at = random() % bad.size();
       switch (random() % 3) {
-        case 0: bad[at] = static_cast<char>(random()); break;
-        case 1: bad.erase(at, random() % 40); break;
-        default: bad.insert(at, bad.substr(random() % bad.size(), 30)); break;
+        case 0:
+          bad[at] = static_cast<char>(random());
+          break;
+        case 1:
+          bad.erase(at, random() % 40);
+          break;
+        default:
+          bad.insert(at, bad.substr(random() % bad.size(), 30));
+          break;
       }
     }
     const Result<Config> config = parse_config(bad, "f", "/etc");

@@ -22,8 +22,9 @@ TEST(ByteSize, ReadsEveryUnit) {
 }
 
 TEST(ByteSize, RefusesWhatIsNoSize) {
-  for (const char* text : {"", " ", "GB", "-1", "+1", "1 G", "1gb", "1GBs", "1e3", "inf", "nan", "0x10",
-                           "1..5GB", "1GB 2GB", "9999999999TiB", "1,5GB", ".5GB", "1GB\n"}) {
+  for (const char* text :
+       {"", " ", "GB", "-1", "+1", "1 G", "1gb", "1GBs", "1e3", "inf", "nan", "0x10", "1..5GB",
+        "1GB 2GB", "9999999999TiB", "1,5GB", ".5GB", "1GB\n"}) {
     const auto size = parse_byte_size(text);
     ASSERT_FALSE(size) << text;
     EXPECT_EQ(size.error().code, Code::kInvalidArgument);

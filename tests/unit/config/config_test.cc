@@ -111,7 +111,9 @@ TEST(Config, DeviceMemoryIsOneTextOrAList) {
 
 TEST(Config, GpusAreOneTextOrAList) {
   using Names = std::vector<std::string>;
-  const auto gpus = [](const std::string& value) { return parse_ok("worker.gpus = " + value).worker.gpus; };
+  const auto gpus = [](const std::string& value) {
+    return parse_ok("worker.gpus = " + value).worker.gpus;
+  };
   EXPECT_EQ(gpus("\"0,1\""), (Names{"0", "1"}));
   EXPECT_EQ(gpus("\"0 , 7\""), (Names{"0", "7"}));
   EXPECT_EQ(gpus("[1, \"GPU-ab12\"]"), (Names{"1", "GPU-ab12"}));
