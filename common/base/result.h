@@ -44,7 +44,9 @@ template <class T>
 class [[nodiscard]] Result : public tl::expected<T, Error> {
  public:
   using tl::expected<T, Error>::expected;
-  Result(Error error) : tl::expected<T, Error>(tl::unexpect, std::move(error)) {}
+  // Not explicit: `return Error(...)` is how a function fails.
+  Result(Error error)  // NOLINT(google-explicit-constructor)
+      : tl::expected<T, Error>(tl::unexpect, std::move(error)) {}
 };
 
 using Status = Result<void>;
