@@ -1,0 +1,97 @@
+#include "broker/decoder/decode_child.h"
+
+#include <cerrno>
+#include <csignal>
+#include <cstdio>
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <span>
+#include <string_view>
+
+#include "broker/decoder/decode_image.h"
+#include "common/control/fds.h"
+
+namespace facet {
+namespace {
+
+constexpr std::uint64_t kPage = 4096;
+
+bool is_inside(std::uint64_t offset, std::uint64_t bytes, std::uint64_t total) {
+  return offset <= total && bytes <= total - offset;
+}
+
+// A truncated message stays valid UTF-8 by being ASCII throughout.
+[[noreturn]] void answer(bool is_decoded, std::string_view message) {
+  ChildAnswer reply;
+  reply.is_decoded = is_decoded ? 1 : 0;
+  const std::size_t length = std::min(message.size(), sizeof reply.message - 1);
+  std::transform(message.begin(), message.begin() + static_cast<std::ptrdiff_t>(length),
+                 reply.message,
+                 [](char c) { return c >= ' ' && c <= '~' ? c : '?'; });
+  const ssize_t written = write(kChildResultFd, &reply, sizeof reply);
+  _exit(written == sizeof reply ? kExitOk : kExitFailure);
+}
+
+// Moves what stays to its place and closes everything else, standard streams included.
+void keep_only(const ChildSetup& setup) {
+  // Out of the way first: a source may lie on a target.
+  const int result = fcntl(setup.result_fd, F_DUPFD, 16);
+  const int lifeline = setup.lifeline_fd >= 0 ? fcntl(setup.lifeline_fd, F_DUPFD, 16) : -1;
+  dup2(result, kChildResultFd);
+  if (lifeline >= 0) dup2(lifeline, kChildLifelineFd);
+  close_range(lifeline >= 0 ? kChildLifelineFd + 1 : kChildLifelineFd, ~0u, 0);
+  close_range(0, 2, 0);
+}
+
+}  // namespace
+
+Status check_job(const DecodeJob& job, std::uint64_t ring_bytes) {
+  const auto wrong = [](const char* what) {
+    return Error(Code::kCorrupt, std::string("decode job is wrong: ") + what);
+  };
+  if (job.encoded_offset % kPage != 0 || job.pixels_offset % kPage != 0) {
+    return wrong("an offset is not a page multiple");
+  }
+  if (job.encoded_bytes == 0) return wrong("no encoded bytes");
+  if (job.width == 0 || job.height == 0) return wrong("no pixels");
+  // 2^32 * 2^32 * 3 would not fit; no ring is that large, so the division finds it.
+  if (job.pixels_bytes % 3 != 0 || job.pixels_bytes / 3 / job.width != job.height ||
+      job.pixels_bytes / 3 % job.width != 0) {
+    return wrong("the pixel run does not fit width and height");
+  }
+  if (!is_inside(job.encoded_offset, job.encoded_bytes, ring_bytes)) {
+    return wrong("the encoded run lies outside the ring");
+  }
+  if (!is_inside(job.pixels_offset, job.pixels_bytes, ring_bytes)) {
+    return wrong("the pixel run lies outside the ring");
+  }
+  if (job.encoded_offset < job.pixels_offset + job.pixels_bytes &&
+      job.pixels_offset < job.encoded_offset + job.encoded_bytes) {
+    return wrong("the runs overlap");
+  }
+  return {};
+}
+
+void run_decode_child(const DecodeJob& job, const ChildSetup& setup) {
+  prctl(PR_SET_PDEATHSIG, SIGKILL);
+  if (getppid() != setup.server) _exit(kExitFailure);
+  prctl(PR_SET_NAME, "decoder-child");
+  void* encoded = mmap(nullptr, job.encoded_bytes, PROT_READ, MAP_SHARED, setup.ring_fd,
+                       static_cast<off_t>(job.encoded_offset));
+  void* pixels = mmap(nullptr, job.pixels_bytes, PROT_READ | PROT_WRITE, MAP_SHARED, setup.ring_fd,
+                      static_cast<off_t>(job.pixels_offset));
+  keep_only(setup);
+  // Not the image's fault: an end without an answer makes the server say so.
+  if (encoded == MAP_FAILED || pixels == MAP_FAILED) _exit(kExitHostMemory);
+  if (!enter_sandbox(*setup.filter, setup.limits)) _exit(kExitFailure);
+  const Status status =
+      decode_image({static_cast<const std::uint8_t*>(encoded), job.encoded_bytes}, job.width,
+                   job.height, {static_cast<std::uint8_t*>(pixels), job.pixels_bytes});
+  answer(status.has_value(), status ? std::string_view() : status.error().message);
+}
+
+}  // namespace facet

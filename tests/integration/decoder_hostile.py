@@ -1,0 +1,195 @@
+"""Images made to do harm, and jobs that no broker should send: each gets its error, the server lives.
+
+    decoder_hostile.py BINARY [SEED]
+"""
+
+import io
+import os
+import signal
+import struct
+import sys
+import time
+import warnings
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from decoder_harness import BAD_IMAGE, CHILD_FAULT, CHILD_KILLED, OK, PAGE, Decoder
+from decoder_pixels import chunk, picture, raw_png, save
+
+warnings.simplefilter("ignore")
+SIDE = 3500  # its decoding takes some 300 ms
+
+
+def pillow_pixels(encoded):
+    try:
+        image = ImageOps.exif_transpose(Image.open(io.BytesIO(encoded)))
+        return np.asarray(image.convert("RGB"))
+    except Exception:  # whatever Pillow says: it does not read this file
+        return None
+
+
+def check_truncated(decoder, rng):
+    """Cut at every 7th byte: refused, unless what is cut off holds no pixel."""
+    files = [save(picture(rng, 60, 40), "JPEG"), save(picture(rng, 60, 40), "JPEG", progressive=True),
+             save(picture(rng, 40, 30), "PNG"), raw_png(rng, 30, 20, 8, 6, interlace=1)]
+    count = 0
+    for encoded in files:
+        whole = pillow_pixels(encoded)
+        height, width = whole.shape[:2]
+        for end in range(1, len(encoded), 7):
+            cut = encoded[:end]
+            outcome, message, pixels = decoder.decode(cut, width, height)
+            if outcome == OK:
+                same = pixels == whole.tobytes()
+                assert same and pillow_pixels(cut) is not None, f"{end} of {len(encoded)}"
+            else:
+                assert outcome == BAD_IMAGE and message, (end, outcome, message)
+            count += 1
+    return count
+
+
+def check_damaged(decoder, rng, rounds):
+    """Random bytes changed: never a fault, and what both read is read alike (JPEG)."""
+    files = [save(picture(rng, 60, 40), "JPEG"), save(picture(rng, 50, 33), "JPEG", progressive=True),
+             save(picture(rng, 40, 30), "PNG"), raw_png(rng, 30, 20, 8, 6, interlace=1)]
+    for _ in range(rounds):
+        encoded = bytearray(files[int(rng.integers(len(files)))])
+        width, height = Image.open(io.BytesIO(bytes(encoded))).size
+        for _ in range(int(rng.integers(1, 6))):
+            encoded[int(rng.integers(len(encoded)))] = int(rng.integers(256))
+        outcome, message, _ = decoder.decode(bytes(encoded), width, height)
+        assert outcome in (OK, BAD_IMAGE), (outcome, message)
+        assert outcome == OK or message
+    for _ in range(rounds):
+        head = [b"", b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"][int(rng.integers(3))]
+        noise = head + rng.bytes(int(rng.integers(1, 3000)))
+        outcome, message, _ = decoder.decode(noise, 8, 8)
+        assert outcome == BAD_IMAGE and message, (outcome, message)
+    return 2 * rounds
+
+
+def png_header(width, height, depth=8, color=2):
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, depth, color,
+                                                         0, 0, 0))
+
+
+def check_lying(decoder, rng):
+    jpeg = save(picture(rng, 60, 40), "JPEG")
+    at = jpeg.find(b"\xff\xc0")
+    taller = jpeg[:at + 5] + struct.pack(">HH", 400, 600) + jpeg[at + 9:]
+    tail = chunk(b"IDAT", b"\x78\x9c\x03\0\0\0\0\1") + chunk(b"IEND", b"")
+    cases = [
+        ("sides of another image", jpeg, 61, 40),
+        ("transposed sides", jpeg, 40, 60),
+        ("zero width", png_header(0, 5) + tail, 5, 5),
+        ("empty", b"\0", 5, 5),
+        ("gif", b"GIF89a" + bytes(100), 5, 5),
+        ("webp", b"RIFF\x10\0\0\0WEBPVP8 " + bytes(100), 5, 5),
+        ("bomb: 50 MP of nothing", png_header(7000, 7000) + tail, 7000, 7000),
+        ("bomb: 31-bit sides", png_header(0x7fffffff, 0x7fffffff) + tail, 7000, 7000),
+        ("no palette", png_header(5, 5, 8, 3) + tail, 5, 5),
+        ("depth 3", png_header(5, 5, 3, 0) + tail, 5, 5),
+        ("12-bit", jpeg[:at + 4] + b"\x0c" + jpeg[at + 5:], 60, 40),
+        ("lossless", jpeg[:at + 1] + b"\xc3" + jpeg[at + 2:], 60, 40),
+        ("two frames", jpeg[:2] + jpeg[at:at + 19] + jpeg[2:], 60, 40),
+    ]
+    for name, encoded, width, height in cases:
+        outcome, message, _ = decoder.decode(encoded, width, height)
+        assert outcome == BAD_IMAGE and message, (name, outcome, message)
+        print(f"  {name}: {message}")
+    # Entropy data that ends in an orderly way, but early: filled up with gray, as Pillow does.
+    outcome, message, pixels = decoder.decode(taller, 600, 400)
+    assert outcome == OK and pixels == pillow_pixels(taller).tobytes(), message
+    return len(cases) + 1
+
+
+def check_jobs(decoder, rng):
+    jpeg = save(picture(rng, 60, 40), "JPEG")
+    size, run = len(jpeg), 3 * 60 * 40
+    os.pwrite(decoder.ring, jpeg, 0)
+    ring, top = decoder.ring_bytes, 1 << 64
+    bad = [(1, size, PAGE, run, 60, 40), (0, 0, PAGE, run, 60, 40), (0, size, PAGE + 9, run, 60, 40),
+           (0, size, ring, run, 60, 40), (0, size, top - 4096, run, 60, 40),
+           (0, size, PAGE, run + 3, 60, 40), (0, size, PAGE, 0, 0, 40), (0, size, 0, run, 60, 40),
+           (0, top - 1, PAGE, run, 60, 40), (ring - 4096, 4097, PAGE, run, 60, 40),
+           (0, size, PAGE, top - 1, 0xffffffff, 0xffffffff), (0, PAGE + 1, PAGE, run, 60, 40)]
+    for job in bad:
+        decoder.send_raw(*job)
+        _, outcome, message = decoder.receive()
+        assert outcome == BAD_IMAGE and "job is wrong" in message, (job, outcome, message)
+    decoder.socket.send(b"nonsense")  # dropped, not answered
+    return len(bad)
+
+
+def wait_for(what, condition, timeout=10):
+    deadline = time.monotonic() + timeout
+    while time.monotonic() < deadline:
+        if condition():
+            return
+        time.sleep(0.001)
+    raise AssertionError(f"not seen in {timeout} s: {what}")
+
+
+def slow_jpeg(rng):
+    """Large enough that a signal finds its child at work."""
+    return save(picture(rng, SIDE, SIDE), "JPEG", progressive=True, quality=95)
+
+
+def check_signals(binary, rng, big):
+    """Killed from outside: to be tried again; its own fault: counted; the server lives on."""
+    decoder = Decoder(binary)
+    expected = {signal.SIGKILL: CHILD_KILLED, signal.SIGTERM: CHILD_KILLED,
+                signal.SIGSEGV: CHILD_FAULT, signal.SIGABRT: CHILD_FAULT}
+    for number, outcome in expected.items():
+        job = decoder.send(big, SIDE, SIDE, 0, 64 << 20)
+        wait_for("a child", decoder.children)
+        os.kill(decoder.children()[0], number)
+        got, seen, message = decoder.receive()
+        assert (got, seen) == (job, outcome), (number, seen, message)
+    outcome, message, _ = decoder.decode(save(picture(rng, 9, 9), "JPEG"), 9, 9)
+    assert outcome == OK, message
+    # The server's own death takes its children along at once.
+    decoder.send(big, SIDE, SIDE, 0, 64 << 20)
+    wait_for("a child", decoder.children)
+    started = time.monotonic()
+    os.kill(decoder.pid, signal.SIGKILL)
+    assert decoder.lifeline_closed(5), "a child outlived the server"
+    print(f"  server killed: children gone after {1e3 * (time.monotonic() - started):.1f} ms")
+    os.waitpid(decoder.pid, 0)
+    return len(expected)
+
+
+def check_limits(binary, rng, big):
+    """A child beyond its CPU or memory limit is an image's fault, and says so."""
+    decoder = Decoder(binary, 512 << 20, "[decoder]\ncpu_seconds = 1\nmemory_bytes = \"80MB\"\n")
+    outcome, message, _ = decoder.decode(big, SIDE, SIDE)
+    assert outcome in (BAD_IMAGE, CHILD_FAULT) and message, (outcome, message)
+    print(f"  memory limit: {message}")
+    outcome, message, _ = decoder.decode(save(picture(rng, 9, 9), "JPEG"), 9, 9)
+    assert outcome == OK, message
+    assert decoder.close() == 0
+    return 2
+
+
+def main():
+    binary, seed = sys.argv[1], int(sys.argv[2]) if len(sys.argv) > 2 else int(time.time())
+    print("seed", seed)
+    rng = np.random.default_rng(seed)
+    decoder = Decoder(binary)
+    count = check_truncated(decoder, rng)
+    count += check_damaged(decoder, rng, 300)
+    count += check_lying(decoder, rng)
+    count += check_jobs(decoder, rng)
+    outcome, message, _ = decoder.decode(save(picture(rng, 9, 9), "JPEG"), 9, 9)
+    assert outcome == OK, message
+    assert decoder.is_alive()
+    assert decoder.close() == 0
+    big = slow_jpeg(rng)
+    count += check_signals(binary, rng, big)
+    count += check_limits(binary, rng, big)
+    print(f"{count} hostile cases survived")
+
+
+if __name__ == "__main__":
+    main()
