@@ -1,0 +1,235 @@
+#include "broker/service/broker_service.h"
+
+#include <spdlog/spdlog.h>
+#include <zmq.h>
+
+#include <algorithm>
+#include <array>
+#include <utility>
+
+#include "broker/service/service_limits.h"
+#include "common/base/check.h"
+#include "common/control/fds.h"
+
+namespace facet {
+
+BrokerService::BrokerService(const Parts& parts)
+    : core_(parts.core),
+      client_router_(parts.client_router),
+      worker_router_(parts.worker_router),
+      control_(parts.control),
+      clients_(parts.client_router, parts.max_clients,
+               [this](Event event) { feed(std::move(event)); },
+               [this] {
+                 return status_json(core_.status(), facts_, clients_.counters(),
+                                    {.connections = client_router_.num_connections(),
+                                     .malformed_from_workers = workers_.num_malformed(),
+                                     .idle = core_.is_idle()});
+               }),
+      workers_(parts.worker_router, parts.num_workers),
+      facts_(parts.facts) {}
+
+int BrokerService::run() {
+  const Nanos now = monotonic_now();
+  execute(core_.recover(now));
+  control_.send({.kind = ControlKind::kBrokerReady});
+  while (true) {
+    wait();
+    if (Status status = serve_once(); !status) {
+      spdlog::warn("broker_stops code={} error=\"{}\"", code_name(status.error().code),
+                   status.error().message);
+      return status.error().code == Code::kClosed ? kExitOk : kExitFailure;
+    }
+    if (is_drained()) {
+      spdlog::info("broker_drained");
+      client_router_.linger(kDrainLingerMs);
+      return kExitOk;
+    }
+  }
+}
+
+void BrokerService::wait() {
+  Nanos timeout = std::max<Nanos>(0, status_due_ - monotonic_now());
+  if (const auto deadline = core_.next_deadline()) {
+    timeout = std::min(timeout, std::max<Nanos>(0, *deadline - monotonic_now()));
+  }
+  if (more_waits_) timeout = 0;
+  const auto decoder_events =
+      static_cast<short>(decoder_.has_unsent() ? ZMQ_POLLIN | ZMQ_POLLOUT : ZMQ_POLLIN);
+  const auto control_events =
+      static_cast<short>(control_.has_unsent() ? ZMQ_POLLIN | ZMQ_POLLOUT : ZMQ_POLLIN);
+  std::array<zmq_pollitem_t, 6> items = {{
+      {client_router_.socket_handle(), 0, ZMQ_POLLIN, 0},
+      {worker_router_.socket_handle(), 0, ZMQ_POLLIN, 0},
+      {client_router_.monitor_handle(), 0, ZMQ_POLLIN, 0},
+      {worker_router_.monitor_handle(), 0, ZMQ_POLLIN, 0},
+      {nullptr, control_.fd(), control_events, 0},
+      {nullptr, decoder_.fd(), decoder_events, 0},
+  }};
+  const int count = static_cast<int>(items.size()) - (decoder_.is_open() ? 0 : 1);
+  // Rounded up: a deadline half a millisecond away must not become a busy loop.
+  // Interrupted or not, the loop looks at everything again.
+  zmq_poll(items.data(), count, static_cast<long>((timeout + kMillisecond - 1) / kMillisecond));
+}
+
+Status BrokerService::serve_once() {
+  FACET_TRY_STATUS(receive_control());
+  control_.flush();
+  decoder_.flush();
+  receive_decoder();
+  client_router_.update_connections();
+  worker_router_.update_connections();
+  more_waits_ = receive_workers();
+  more_waits_ = receive_clients() || more_waits_;
+  tick_timers();
+  return {};
+}
+
+Status BrokerService::receive_control() {
+  while (true) {
+    auto received = FACET_TRY(control_.receive());
+    if (!received) return {};
+    on_control(std::move(*received));
+  }
+}
+
+void BrokerService::on_control(ControlChannel::Received received) {
+  const ControlPacket& packet = received.packet;
+  switch (packet.kind) {
+    case ControlKind::kWorkerStarted:
+      spdlog::info("worker_started worker={} incarnation={} pid={}", packet.worker,
+                   packet.incarnation, packet.pid);
+      feed(WorkerStarted{packet.worker, packet.incarnation, packet.pid});
+      break;
+    case ControlKind::kWorkerDead:
+      spdlog::info("worker_dead worker={} incarnation={} own_fault={} exit_code={}", packet.worker,
+                   packet.incarnation, packet.own_fault, packet.exit_code);
+      feed(WorkerDead{packet.worker, packet.incarnation, packet.own_fault != 0, packet.exit_code});
+      break;
+    case ControlKind::kWorkerReaped:
+      feed(WorkerReaped{packet.worker, packet.incarnation});
+      break;
+    case ControlKind::kWorkerDisabled:
+      spdlog::error("worker_disabled worker={} exit_code={}", packet.worker, packet.value);
+      feed(WorkerDisabled{packet.worker, static_cast<std::int32_t>(packet.value)});
+      break;
+    case ControlKind::kDecoderStarted:
+      spdlog::info("decoder_started pid={}", packet.pid);
+      decoder_.open(std::move(received.fd));
+      feed(DecoderUp{});
+      break;
+    case ControlKind::kDecoderReaped:
+      spdlog::info("decoder_reaped");
+      receive_decoder();  // answers it gave before its end still count
+      decoder_.close();
+      feed(DecoderReaped{});
+      break;
+    case ControlKind::kDrain:
+      spdlog::info("draining unfinished={}", core_.num_unfinished());
+      draining_ = true;
+      feed(DrainStarted{});
+      break;
+    default:
+      spdlog::error("unknown_control_packet kind={}", static_cast<std::uint32_t>(packet.kind));
+  }
+}
+
+void BrokerService::receive_decoder() {
+  while (auto reply = decoder_.receive()) feed(DecoderReply{*reply});
+}
+
+bool BrokerService::receive_workers() {
+  std::optional<Event> event;
+  for (int i = 0; i < kWorkerBurst; ++i) {
+    if (!workers_.receive(event)) return false;
+    if (!event) continue;
+    // A worker can be faster than our look at the control socket: its start comes first.
+    if (std::holds_alternative<WorkerHello>(*event)) {
+      if (!receive_control()) return false;  // the next round sees the supervisor's end again
+      const Hello& hello = std::get<WorkerHello>(*event).hello;
+      spdlog::info("worker_hello worker={} incarnation={} model={} credits={}", hello.worker,
+                   hello.incarnation, hello.model.name, hello.credits);
+    }
+    feed(std::move(*event));
+  }
+  return true;
+}
+
+bool BrokerService::receive_clients() {
+  for (int i = 0; i < kClientBurst; ++i) {
+    if (!clients_.receive(monotonic_now())) return false;
+  }
+  return true;
+}
+
+void BrokerService::tick_timers() {
+  const Nanos now = monotonic_now();
+  if (const auto deadline = core_.next_deadline(); deadline && *deadline <= now) feed(TimerTick{});
+  if (now >= status_due_) report_status();
+}
+
+void BrokerService::report_status() {
+  status_due_ = monotonic_now() + kStatusInterval;
+  if (control_.has_unsent()) return;  // the supervisor has not read the last one
+  const auto unfinished = std::min<std::uint64_t>(core_.num_unfinished(), UINT32_MAX);
+  control_.send({.kind = ControlKind::kStatus, .value = static_cast<std::uint32_t>(unfinished)});
+}
+
+void BrokerService::feed(Event event) {
+  FACET_CHECK_MSG(!feeding_, "actions must queue what they have to tell");
+  feeding_ = true;
+  events_.push_back(std::move(event));
+  while (!events_.empty()) {
+    Event next = std::move(events_.front());
+    events_.pop_front();
+    execute(core_.step(std::move(next), monotonic_now()));
+  }
+  feeding_ = false;
+}
+
+void BrokerService::execute(std::vector<Action> actions) {
+  clients_.begin_actions();
+  for (Action& action : actions) {
+    std::visit([this](auto& a) { on(a); }, action);
+  }
+}
+
+void BrokerService::on(SendClient& action) {
+  clients_.send(std::move(action), monotonic_now(), events_);
+}
+
+void BrokerService::on(const SendDispatch& action) {
+  if (auto failed = workers_.send(action)) events_.push_back(std::move(*failed));
+}
+
+void BrokerService::on(const SendCancel& action) {
+  if (auto failed = workers_.send(action)) events_.push_back(std::move(*failed));
+}
+
+void BrokerService::on(const SendDecodeJob& action) { decoder_.send(action.job); }
+
+void BrokerService::on(const KillWorker& action) {
+  spdlog::warn("kill_worker worker={} incarnation={} why=\"{}\"", action.worker,
+               action.incarnation, action.why);
+  control_.send({.kind = ControlKind::kKillWorker,
+                 .worker = action.worker,
+                 .incarnation = action.incarnation});
+}
+
+void BrokerService::on(const WorkerFirstStep& action) {
+  control_.send({.kind = ControlKind::kWorkerFinishedStep,
+                 .worker = action.worker,
+                 .incarnation = action.incarnation});
+}
+
+void BrokerService::on(const LogLine& action) {
+  switch (action.level) {
+    case LogLine::Level::kInfo: spdlog::info("{}", action.text); break;
+    case LogLine::Level::kWarn: spdlog::warn("{}", action.text); break;
+    case LogLine::Level::kError: spdlog::error("{}", action.text); break;
+  }
+}
+
+bool BrokerService::is_drained() const { return draining_ && core_.num_unfinished() == 0; }
+
+}  // namespace facet

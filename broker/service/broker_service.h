@@ -1,0 +1,73 @@
+// The broker's one thread: sockets, clock and descriptors around the pure core.
+#pragma once
+
+#include <cstdint>
+#include <deque>
+#include <string>
+
+#include "broker/core/broker_core.h"
+#include "broker/service/client_port.h"
+#include "broker/service/control_channel.h"
+#include "broker/service/decoder_channel.h"
+#include "broker/service/status_json.h"
+#include "broker/service/worker_port.h"
+
+namespace facet {
+
+class BrokerService {
+ public:
+  // All must outlive the service.
+  struct Parts {
+    BrokerCore& core;
+    Router& client_router;
+    Router& worker_router;
+    ControlChannel& control;
+    std::uint32_t num_workers = 0;
+    std::uint32_t max_clients = 0;
+    ServiceFacts facts;  // what status tells beyond the core
+  };
+  explicit BrokerService(const Parts& parts);
+
+  // Serves until the supervisor is gone or a drain is complete. Returns the process's exit code.
+  int run();
+
+ private:
+  // Waits until something can be done, at most until the core's next deadline.
+  void wait();
+  Status serve_once();
+  Status receive_control();
+  void receive_decoder();
+  bool receive_workers();  // true: there may be more
+  bool receive_clients();
+  void tick_timers();
+
+  void on_control(ControlChannel::Received received);
+  void feed(Event event);  // steps the core, executes what it wants, until nothing is left to tell
+  void execute(std::vector<Action> actions);
+  void on(SendClient& action);
+  void on(const SendDispatch& action);
+  void on(const SendCancel& action);
+  void on(const SendDecodeJob& action);
+  void on(const KillWorker& action);
+  void on(const WorkerFirstStep& action);
+  void on(const LogLine& action);
+  void report_status();
+  bool is_drained() const;
+
+  BrokerCore& core_;
+  Router& client_router_;
+  Router& worker_router_;
+  ControlChannel& control_;
+  DecoderChannel decoder_;
+  ClientPort clients_;
+  WorkerPort workers_;
+  const ServiceFacts facts_;
+
+  std::deque<Event> events_;  // told by executing actions, not yet to the core
+  bool feeding_ = false;
+  bool more_waits_ = false;  // a socket was left before it was empty
+  bool draining_ = false;
+  Nanos status_due_ = 0;
+};
+
+}  // namespace facet

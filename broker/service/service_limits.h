@@ -1,0 +1,39 @@
+// Bounds of the broker's service, each with its reason, and the core's from the configuration.
+#pragma once
+
+#include <cstdint>
+
+#include "broker/core/core_limits.h"
+#include "common/config/config.h"
+#include "common/protocol/limits.h"
+
+namespace facet {
+
+// Frame 0 and its envelope. A chunk is smaller.
+inline constexpr std::int64_t kMaxClientFrameBytes = kMaxMapBytes + 1024;
+// A worker's step: every lane's tokens with their texts; far below this.
+inline constexpr std::int64_t kMaxWorkerFrameBytes = 16 << 20;
+// Messages of one client that wait in ZeroMQ: bounds its memory at 4 chunks.
+inline constexpr int kClientReceiveMark = 4;
+// Messages to one client that wait in ZeroMQ; beyond them its cursor waits in the ledger.
+inline constexpr int kClientSendMark = 16;
+// A fuse only: credits bound what is outstanding at a worker.
+inline constexpr int kWorkerMark = 1000;
+// Connections on the workers' socket: each worker has one, and one more while it is replaced.
+inline constexpr int kMaxWorkerConnections = 256;
+// Messages taken from one socket before the others have their turn.
+inline constexpr int kWorkerBurst = 64;
+inline constexpr int kClientBurst = 32;
+// Time for last answers to leave when the broker has been drained.
+inline constexpr int kDrainLingerMs = 2000;
+// Unheard of for this long, a client may lose its place in a full table: a waiting client gets a
+// keepalive each second and comes back after three.
+inline constexpr Nanos kClientStaleAfter = 3 * kSecond;
+// How often the supervisor is told that the loop turns.
+inline constexpr Nanos kStatusInterval = kSecond / 2;
+// Where a client should come back that found the table full.
+inline constexpr std::uint32_t kTableFullRetryMs = 1000;
+
+CoreLimits core_limits(const Config& config, std::uint32_t num_workers);
+
+}  // namespace facet

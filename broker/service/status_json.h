@@ -1,0 +1,29 @@
+// The text behind `facet status`: one JSON object, described in README.md beside this file.
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include "broker/core/core_status.h"
+#include "broker/service/client_port.h"
+
+namespace facet {
+
+// Constant over the broker's life.
+struct ServiceFacts {
+  std::string version;
+  std::string socket;       // of the clients
+  std::uint32_t pid = 0;
+  Nanos started = 0;        // CLOCK_MONOTONIC
+};
+
+struct ServiceStatus {
+  int connections = 0;
+  std::uint64_t malformed_from_workers = 0;
+  bool idle = false;
+};
+
+std::string status_json(const CoreStatus& core, const ServiceFacts& facts,
+                        const ClientPort::Counters& clients, const ServiceStatus& service);
+
+}  // namespace facet

@@ -1,0 +1,80 @@
+#include "broker/service/worker_port.h"
+
+#include <spdlog/spdlog.h>
+
+#include <charconv>
+#include <utility>
+
+#include "common/protocol/codec.h"
+
+namespace facet {
+
+std::optional<WorkerIdentity> parse_worker_identity(std::string_view text) {
+  WorkerIdentity identity;
+  const char* const end = text.data() + text.size();
+  const auto index = std::from_chars(text.data(), end, identity.worker);
+  if (index.ec != std::errc{} || index.ptr == end || *index.ptr != '.') return std::nullopt;
+  const auto life = std::from_chars(index.ptr + 1, end, identity.incarnation);
+  if (life.ec != std::errc{} || life.ptr != end) return std::nullopt;
+  return identity;
+}
+
+std::string format_worker_identity(const WorkerIdentity& identity) {
+  return std::to_string(identity.worker) + "." + std::to_string(identity.incarnation);
+}
+
+bool WorkerPort::receive(std::optional<Event>& event) {
+  event.reset();
+  const auto message = router_.receive();
+  if (!message) return false;
+  const auto from = parse_worker_identity(message->identity);
+  if (from && from->worker < num_workers_) {
+    event = decode(*from, *message);
+    return true;
+  }
+  ++malformed_;
+  std::uint64_t skipped = 0;
+  if (log_limiter_.allow(monotonic_now(), skipped)) {
+    spdlog::warn("stranger_on_worker_socket identity_bytes={} skipped={}", message->identity.size(),
+                 skipped);
+  }
+  return true;
+}
+
+std::optional<Event> WorkerPort::decode(const WorkerIdentity& from,
+                                        const Router::Message& message) {
+  std::string problem;
+  if (message.num_frames != 1) {
+    problem = std::to_string(message.num_frames) + " frames, not 1";
+  } else if (auto decoded = decode_worker_message(message.map.to_string_view()); !decoded) {
+    problem = decoded.error().message;
+  } else if (auto* hello = std::get_if<Hello>(&*decoded)) {
+    if (WorkerIdentity{hello->worker, hello->incarnation} == from) {
+      return WorkerHello{std::move(*hello)};
+    }
+    problem = "hello in another worker's name";
+  } else {
+    Step& step = std::get<Step>(*decoded);
+    if (step.incarnation == from.incarnation) return WorkerStep{from.worker, std::move(step)};
+    problem = "step of another incarnation";
+  }
+  ++malformed_;
+  spdlog::error("worker_broke_protocol worker={} incarnation={} error=\"{}\"", from.worker,
+                from.incarnation, problem);
+  return WorkerUnreachable{from.worker, from.incarnation};
+}
+
+std::optional<Event> WorkerPort::send(const SendDispatch& action) {
+  return send({action.worker, action.incarnation}, encode_message(action.dispatch));
+}
+
+std::optional<Event> WorkerPort::send(const SendCancel& action) {
+  return send({action.worker, action.incarnation}, encode_message(action.cancel));
+}
+
+std::optional<Event> WorkerPort::send(const WorkerIdentity& to, std::string_view payload) {
+  if (router_.send(format_worker_identity(to), payload) == Router::Sent::kYes) return std::nullopt;
+  return WorkerUnreachable{to.worker, to.incarnation};
+}
+
+}  // namespace facet

@@ -1,0 +1,52 @@
+// Messages between the broker and its workers: ZeroMQ on one side, core events on the other.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <optional>
+#include <string>
+#include <string_view>
+
+#include "broker/core/actions.h"
+#include "broker/core/events.h"
+#include "broker/service/log_limiter.h"
+#include "broker/service/router.h"
+
+namespace facet {
+
+// A worker's ZeroMQ identity: "index.incarnation".
+struct WorkerIdentity {
+  std::uint32_t worker = 0;
+  std::uint64_t incarnation = 0;
+  bool operator==(const WorkerIdentity&) const = default;
+};
+std::optional<WorkerIdentity> parse_worker_identity(std::string_view text);
+std::string format_worker_identity(const WorkerIdentity& identity);
+
+class WorkerPort {
+ public:
+  WorkerPort(Router& router, std::uint32_t num_workers)
+      : router_(router), num_workers_(num_workers) {}
+
+  // Takes one message and turns it into an event; `event` stays empty when it is dropped (a peer
+  // that is no worker). A worker that breaks the protocol becomes WorkerUnreachable.
+  // False when there is no message.
+  bool receive(std::optional<Event>& event);
+
+  // What to tell the core when the message could not be sent.
+  std::optional<Event> send(const SendDispatch& action);
+  std::optional<Event> send(const SendCancel& action);
+
+  std::uint64_t num_malformed() const { return malformed_; }
+
+ private:
+  std::optional<Event> decode(const WorkerIdentity& from, const Router::Message& message);
+  std::optional<Event> send(const WorkerIdentity& to, std::string_view payload);
+
+  Router& router_;
+  const std::uint32_t num_workers_;
+  std::uint64_t malformed_ = 0;
+  LogLimiter log_limiter_{10, kSecond};
+};
+
+}  // namespace facet
