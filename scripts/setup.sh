@@ -123,6 +123,8 @@ make_venv() {
   fi
   check_space "$cache" $((megabytes * 4))
   say "$venv: fetching about $megabytes MB"
+  # Finished once and not whole now: pip would believe what it wrote down, so start afresh.
+  [ "$(cat "$venv/facet-stamp" 2>/dev/null)" != "$stamp" ] || rm -rf "$venv"
   rm -f "$venv/facet-stamp"
   [ -x "$venv/bin/pip" ] && "$venv/bin/python" -c '' 2>/dev/null ||
     { rm -rf "$venv" && python3 -m venv "$venv"; }
