@@ -1,0 +1,8 @@
+#include "worker/model/host_ops_impl.h"
+#include "worker/model/host_ops_variants.h"
+
+namespace facet {
+
+const HostVariant kHostAvx512{&kOps<float>, &kOps<Bf16>, &kAttention<float>, &kAttention<Bf16>};
+
+}  // namespace facet

@@ -1,0 +1,20 @@
+// Between libtorch's dtypes and the element types of host_ops.h.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include "worker/model/host_float.h"
+
+namespace facet {
+
+template <class T>
+inline constexpr at::ScalarType kTorchType = at::kFloat;
+template <>
+inline constexpr at::ScalarType kTorchType<Bf16> = at::kBFloat16;
+
+template <class T>
+T* data_of(const at::Tensor& tensor) {
+  return static_cast<T*>(tensor.data_ptr());
+}
+
+}  // namespace facet
