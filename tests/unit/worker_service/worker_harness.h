@@ -1,0 +1,181 @@
+// Plays supervisor and broker for one real facet-worker-echo process.
+#pragma once
+
+#include <fcntl.h>
+#include <gtest/gtest.h>
+#include <signal.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <chrono>
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+#include <functional>
+#include <optional>
+#include <string>
+#include <thread>
+#include <vector>
+#include <zmq.hpp>
+
+#include "common/control/fds.h"
+#include "common/control/worker_page.h"
+#include "common/protocol/codec.h"
+#include "common/shm/ring.h"
+#include "common/shm/shared_region.h"
+
+namespace facet {
+
+class WorkerHarness {
+ public:
+  explicit WorkerHarness(const std::string& worker_keys = "") {
+    char folder[] = "/tmp/facet-worker-XXXXXX";
+    EXPECT_NE(mkdtemp(folder), nullptr);
+    folder_ = folder;
+    std::ofstream(folder_ + "/facet.toml")
+        << "[worker]\nengine = \"echo\"\ncount = 1\n" << worker_keys << "\n";
+    make_ring();
+    page_fd_.reset(memfd_create("page", MFD_CLOEXEC));
+    EXPECT_EQ(ftruncate(page_fd_.get(), 4096), 0);
+    page_ = static_cast<WorkerPage*>(
+        mmap(nullptr, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, page_fd_.get(), 0));
+    int ends[2];
+    EXPECT_EQ(pipe2(ends, O_CLOEXEC), 0);
+    lifeline_read_.reset(ends[0]);
+    lifeline_.reset(ends[1]);
+    router_.set(zmq::sockopt::linger, 0);
+    router_.set(zmq::sockopt::router_mandatory, true);
+    router_.bind("ipc://" + socket_path());
+  }
+
+  ~WorkerHarness() {
+    if (pid_ > 0) {
+      kill(pid_, SIGKILL);
+      waitpid(pid_, nullptr, 0);
+    }
+    munmap(page_, 4096);
+    std::filesystem::remove_all(folder_);
+  }
+
+  void start(std::uint64_t incarnation = 77) {
+    incarnation_ = incarnation;
+    pid_ = fork();
+    ASSERT_GE(pid_, 0);
+    if (pid_ > 0) return;
+    // Out of the way of the target numbers first.
+    const int ring = fcntl(memory_.read_only.get(), F_DUPFD, 20);
+    const int page = fcntl(page_fd_.get(), F_DUPFD, 20);
+    const int life = fcntl(lifeline_read_.get(), F_DUPFD, 20);
+    dup2(ring, kWorkerRingFd);
+    dup2(page, kWorkerPageFd);
+    dup2(life, kWorkerLifelineFd);
+    for (int fd = 6; fd < 64; ++fd) close(fd);
+    const std::string program = std::string(FACET_BIN_DIR) + "/facet-worker-echo";
+    const std::string config = folder_ + "/facet.toml";
+    const std::string life_name = std::to_string(incarnation);
+    execl(program.c_str(), program.c_str(), "--config", config.c_str(), "--worker", "0",
+          "--incarnation", life_name.c_str(), "--worker-socket", socket_path().c_str(),
+          static_cast<char*>(nullptr));
+    _exit(127);
+  }
+
+  // The next message, or nothing within 10 s.
+  std::optional<WorkerMessage> receive() {
+    zmq::message_t identity, map;
+    router_.set(zmq::sockopt::rcvtimeo, 10'000);
+    if (!router_.recv(identity) || !router_.recv(map)) return std::nullopt;
+    EXPECT_EQ(identity.to_string(), "0." + std::to_string(incarnation_));
+    EXPECT_FALSE(map.more());
+    auto message = decode_worker_message(map.to_string_view());
+    EXPECT_TRUE(message.has_value()) << (message ? "" : message.error().message);
+    if (!message) return std::nullopt;
+    return std::move(*message);
+  }
+
+  std::optional<Hello> expect_hello() {
+    auto message = receive();
+    EXPECT_TRUE(message.has_value());
+    if (!message || !std::holds_alternative<Hello>(*message)) return std::nullopt;
+    return std::get<Hello>(*message);
+  }
+
+  void send(const std::string& payload) {
+    router_.send(zmq::buffer("0." + std::to_string(incarnation_)), zmq::send_flags::sndmore);
+    router_.send(zmq::buffer(payload), zmq::send_flags::none);
+  }
+
+  // Puts RGB pixels into the ring as the broker and a decoder would.
+  ImageDescriptor put_image(const RequestId& id, std::uint32_t width, std::uint32_t height,
+                            std::uint8_t fill) {
+    const std::uint64_t bytes = std::uint64_t{3} * width * height;
+    auto slot = ring_->reserve(RingArena::kPixel, id, bytes, width, height);
+    EXPECT_TRUE(slot.has_value());
+    auto pixels = ring_->payload(*slot);
+    for (std::size_t i = 0; i < pixels.size(); ++i) {
+      pixels[i] = static_cast<std::uint8_t>(fill + i * 5);
+    }
+    ring_->publish(*slot);
+    const SlotRef ref = ring_->ref(*slot);
+    ImageDescriptor image;
+    image.slot = ref.slot;
+    image.generation = ref.generation;
+    image.offset = ref.offset;
+    image.width = width;
+    image.height = height;
+    return image;
+  }
+
+  // Waits for the process's end; its wait status, or nothing within 10 s.
+  std::optional<int> wait_for_exit() {
+    int status = 0;
+    if (!eventually([&] { return waitpid(pid_, &status, WNOHANG) == pid_; })) return std::nullopt;
+    pid_ = -1;
+    return status;
+  }
+
+  static bool eventually(const std::function<bool()>& condition) {
+    const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(10);
+    while (std::chrono::steady_clock::now() < deadline) {
+      if (condition()) return true;
+      std::this_thread::sleep_for(std::chrono::milliseconds(2));
+    }
+    return false;
+  }
+
+  std::string socket_path() const { return folder_ + "/workers.sock"; }
+  const WorkerPage& page() const { return *page_; }
+  RingWriter& ring() { return *ring_; }
+  void cut_lifeline() { lifeline_.reset(); }
+  pid_t pid() const { return pid_; }
+
+ private:
+  void make_ring() {
+    const RingGeometry geometry{.ingest_pages = 4, .pixel_pages = 64};
+    auto memory = create_shared_memory("facet-test-ring", ring_object_bytes(geometry));
+    ASSERT_TRUE(memory.has_value());
+    memory_ = std::move(*memory);
+    auto region = MappedRegion::map(memory_.read_write.get(), MapAccess::kReadWrite);
+    ASSERT_TRUE(region.has_value());
+    region_.emplace(std::move(*region));
+    ASSERT_TRUE(format_ring(region_->writable_bytes(), geometry).has_value());
+    auto ring = RingWriter::attach(region_->writable_bytes(), 1);
+    ASSERT_TRUE(ring.has_value());
+    ring_.emplace(std::move(*ring));
+  }
+
+  std::string folder_;
+  SharedMemory memory_;
+  std::optional<MappedRegion> region_;
+  std::optional<RingWriter> ring_;
+  UniqueFd page_fd_;
+  WorkerPage* page_ = nullptr;
+  UniqueFd lifeline_;
+  UniqueFd lifeline_read_;
+  zmq::context_t context_{1};
+  zmq::socket_t router_{context_, zmq::socket_type::router};
+  pid_t pid_ = -1;
+  std::uint64_t incarnation_ = 0;
+};
+
+}  // namespace facet
