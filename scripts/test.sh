@@ -47,7 +47,8 @@ run_tests() {
   if [ "$preset" = tsan ] && [ "$(cat /proc/sys/vm/mmap_rnd_bits)" -gt 28 ]; then
     runner=(setarch -R)
   fi
-  "${runner[@]}" ctest --test-dir "build/$preset" -j "$jobs" --output-on-failure --no-tests=error "${leave_out[@]}"
+  "${runner[@]}" ctest --test-dir "build/$preset" -j "$jobs" --output-on-failure \
+    --no-tests=error "${leave_out[@]}"
 }
 
 $with_setup && step set-up ./scripts/setup.sh
