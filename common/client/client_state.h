@@ -1,0 +1,66 @@
+// What a Client holds: its link, and where each unfinished request stands.
+#pragma once
+
+#include <deque>
+#include <optional>
+#include <random>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+#include "common/client/client.h"
+#include "common/client/link.h"
+#include "common/client/upload.h"
+#include "common/protocol/codec.h"
+
+namespace facet {
+
+struct PendingRequest {
+  enum class Phase {
+    kSending,  // chunks, then generate: in the outbox
+    kWaiting,  // generate is sent
+    kBackoff,  // refused for now, until resume_at
+  };
+  GenerateRequest request;
+  Upload upload;
+  Phase phase = Phase::kSending;
+  std::uint32_t held = 0;      // tokens returned to the user
+  bool was_submitted = false;  // a generate went out, on whatever connection
+  bool cancel_wanted = false;
+  Nanos waiting_since = 0;
+  Nanos resume_at = 0;
+  Nanos give_up_at = 0;  // no more retries after this
+};
+
+struct Client::State {
+  State(std::string path, ClientOptions client_options);
+
+  void receive_all(Nanos now);
+  void handle(const BrokerMessage& message, Nanos now);
+  void refused(const Refused& refused, Nanos now);
+  void tokens(const Tokens& tokens);
+  void run_timers(Nanos now);
+  void reconnect(Nanos now);
+  void pump(Nanos now);
+  bool send_request(const RequestId& id, PendingRequest& pending, Nanos now);
+  void fail(const RequestId& id, Error error);
+  void end_cancelled(const RequestId& id);
+  Nanos next_timer(Nanos now) const;
+  bool wants_send() const { return !control.empty() || !outbox.empty(); }
+  // One round of receive, timers, send; then waits at most until `deadline`. False: a signal came.
+  bool turn(Nanos deadline, bool may_wait);
+
+  const std::string socket_path;
+  const ClientOptions options;
+  Link link;
+  std::unordered_map<RequestId, PendingRequest> pending;
+  std::deque<RequestId> outbox;     // requests in kSending, in order
+  std::deque<std::string> control;  // cancel and status, ahead of the outbox
+  std::vector<ClientEvent> events;
+  std::optional<std::string> status_json;
+  Nanos last_heard = 0;
+  Nanos last_moved = 0;  // sent or reconnected
+  std::minstd_rand jitter;
+};
+
+}  // namespace facet
