@@ -38,6 +38,32 @@ def bare(code):
     return TOKENS.sub(blank, code)
 
 
+def functions_of(code):
+    """(name, first line, number of lines) of each function body outside of another function."""
+    code = re.sub(r"^\s*#(?:\\\n|[^\n])*", lambda m: "\n" * m.group(0).count("\n"), code,
+                  flags=re.MULTILINE)
+    start, head, opened = 0, None, 0
+    stack = []  # what each open brace is: "container", "function", or "inner"
+    for match in re.finditer(r"[{};]", code):
+        at, char = match.start(), match.group(0)
+        if char == "{":
+            before = code[start:at]
+            if "function" in stack:
+                stack.append("inner")
+            elif re.search(r"\b(namespace|class|struct|union|enum|extern)\b", before) and \
+                    not re.search(r"\)[\s\w]*$", before):
+                stack.append("container")
+            elif re.search(r"\)[^=]*$", before):
+                stack.append("function")
+                head, opened = re.search(r"([\w~:]+)\s*\(", before), at
+            else:
+                stack.append("inner")
+        elif char == "}" and stack and stack.pop() == "function" and head:
+            first = code.count("\n", 0, opened) + 1
+            yield head.group(1), first, code.count("\n", opened, at) + 1
+        start = at + 1
+
+
 def room_of(path):
     """common/shm/ring.h -> common/shm; kernels and tests are one room each."""
     parts = path.split("/")
@@ -125,6 +151,7 @@ class Checker:
                 if found:
                     self.offend(path, number, f"{found.group(0)}: only in an adapter (rules.py)")
         self.check_main(path, code)
+        self.check_functions(path, code)
 
     def check_include(self, path, room, number, line):
         own = re.match(r'\s*#\s*include\s+"([^"]+)"', line)
@@ -158,6 +185,12 @@ class Checker:
             if lines >= rules.MAX_MAIN_LINES:
                 self.offend(path, code.count("\n", 0, found.start()) + 1,
                             f"main() has {lines} lines, must be under {rules.MAX_MAIN_LINES}")
+
+    def check_functions(self, path, code):
+        for name, first, lines in functions_of(code):
+            limit = rules.LONG_FUNCTIONS.get(f"{path}:{name}", rules.MAX_FUNCTION_LINES)
+            if lines > limit:
+                self.offend(path, first, f"{name}() has {lines} lines, at most {limit}")
 
     def check_room(self, room):
         if room not in rules.ROOMS:

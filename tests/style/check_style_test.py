@@ -82,6 +82,16 @@ class Rules(unittest.TestCase):
         self.assert_found("main() has 42 lines", {"broker/core/main.cc": MAIN})
         self.assertEqual(self.offences({"common/base/a.cc": "// " + "ä" * 97 + "\n"}), [])
 
+    def test_long_functions(self):
+        body = "  f();\n" * 70
+        self.assert_found("b() has 72 lines", {
+            "common/base/a.cc": "namespace n {\nvoid A::b(int x,\n  int y) const {\n" + body + "}\n}\n"})
+        self.assert_found("c() has 72 lines", {
+            "common/base/a.cc": "class A : public B {\n  int c() {\n" + body + "}\n};\n"})
+        self.assertEqual(self.offences({
+            "common/base/a.cc": "struct A {\n" + "  int x = 0;\n" * 80 + "};\nconst int k[] = {\n"
+                                + "  1,\n" * 80 + "};\n"}), [])
+
     def test_exceptions(self):
         for word in ("throw 1;", "try {", "} catch (...) {"):
             self.assert_found("only in an adapter", {"broker/core/a.cc": f"  {word}\n"})
