@@ -1,0 +1,96 @@
+#include "broker/core/dispatch.h"
+
+#include <algorithm>
+#include <utility>
+#include <vector>
+
+#include "broker/core/leases.h"
+#include "broker/core/poison.h"
+#include "broker/core/requests.h"
+#include "broker/core/workers.h"
+#include "common/base/check.h"
+
+namespace facet::core {
+namespace {
+
+std::vector<WorkerLoad> loads_of(const CoreState& s) {
+  std::vector<WorkerLoad> loads;
+  loads.reserve(s.workers.size());
+  for (const Worker& worker : s.workers) {
+    const auto outstanding = static_cast<std::uint32_t>(worker.assignments.size());
+    loads.push_back({worker.status.state == WorkerState::kReady &&
+                         !worker.status.held_for_suspect && outstanding < worker.status.credits,
+                     worker.status.outstanding_tokens, outstanding});
+  }
+  return loads;
+}
+
+Dispatch dispatch_message(CoreState& s, const Request& r) {
+  Dispatch dispatch;
+  dispatch.attempt = r.progress.attempts;
+  dispatch.request = r.body;
+  const auto committed = s.ledger.token_ids(r.record);
+  dispatch.committed.assign(committed.begin(), committed.end());
+  if (r.pixels == 0) return dispatch;
+  const Lease& lease = s.leases.at(r.pixels);
+  for (std::size_t i = 0; i < lease.slots.size(); ++i) {
+    const SlotRef ref = s.ring.ref(lease.slots[i]);
+    dispatch.images.push_back({ref.slot, ref.generation, ref.offset, ref.width, ref.height,
+                               r.images[i].content_hash_high, r.images[i].content_hash_low});
+  }
+  return dispatch;
+}
+
+}  // namespace
+
+std::optional<std::uint32_t> pick_worker(std::span<const WorkerLoad> loads) {
+  std::optional<std::uint32_t> best;
+  for (std::uint32_t i = 0; i < loads.size(); ++i) {
+    if (!loads[i].can_take) continue;
+    if (!best || std::pair(loads[i].tokens, loads[i].outstanding) <
+                     std::pair(loads[*best].tokens, loads[*best].outstanding)) {
+      best = i;
+    }
+  }
+  return best;
+}
+
+void dispatch_to(CoreState& s, Request& r, std::uint32_t index, bool solo) {
+  FACET_CHECK(r.phase == Phase::kReady && r.images.empty() == (r.pixels == 0));
+  const Handling handling(s, r.record);
+  Worker& worker = s.workers[index];
+  ++r.progress.attempts;
+  r.progress.dispatched = s.now;
+  s.ledger.set_progress(r.record, r.progress);
+  Assignment assignment;
+  assignment.pixels = r.pixels;
+  assignment.prompt_tokens = r.prompt_estimate;
+  assignment.remaining_tokens = r.body.sampling.max_tokens - s.ledger.num_tokens(r.record);
+  assignment.is_solo = solo;
+  if (r.pixels != 0) hold_lease(s, r.pixels);
+  worker.status.outstanding_tokens += assignment.prompt_tokens + assignment.remaining_tokens;
+  worker.assignments.emplace(AssignmentKey{r.id, r.progress.attempts}, assignment);
+  set_phase(s, r, Phase::kRunning);
+  r.worker = index;
+  ++s.counters.dispatches;
+  if (r.progress.attempts > 1) ++s.counters.retried;
+  s.out.push_back(SendDispatch{index, worker.status.incarnation, dispatch_message(s, r)});
+}
+
+void dispatch_ready(CoreState& s) {
+  dispatch_suspect(s);
+  if (s.ready[0].empty()) return;
+  std::vector<WorkerLoad> loads = loads_of(s);
+  while (!s.ready[0].empty()) {
+    const auto index = pick_worker(loads);
+    if (!index) return;
+    dispatch_to(s, *find_request(s, s.ready[0].begin()->second), *index, false);
+    const Worker& worker = s.workers[*index];
+    WorkerLoad& load = loads[*index];
+    load.tokens = worker.status.outstanding_tokens;
+    ++load.outstanding;
+    load.can_take = load.outstanding < worker.status.credits;
+  }
+}
+
+}  // namespace facet::core

@@ -1,0 +1,110 @@
+#include "broker/core/recovery.h"
+
+#include <algorithm>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "broker/core/admission.h"
+#include "broker/core/leases.h"
+#include "broker/core/requests.h"
+
+namespace facet::core {
+namespace {
+
+constexpr std::uint32_t kMostBrokerStrikes = 2;  // deaths of brokers with this record in hand
+
+Request request_of(const RecordView& view) {
+  Request r;
+  r.id = view.id;
+  r.record = view.index;
+  r.body_hash_high = view.body_hash_high;
+  r.body_hash_low = view.body_hash_low;
+  r.accepted = view.accepted;
+  r.deadline = view.deadline;
+  r.progress = view.progress;
+  r.images.assign(view.images.begin(), view.images.end());
+  r.child_faults.resize(r.images.size());
+  return r;
+}
+
+// The encoded images, which must lie in the ring as the record says.
+Status adopt_images(CoreState& s, Request& r) {
+  std::vector<std::uint32_t> slots;
+  Status adopted;
+  for (const LedgerImage& image : r.images) {
+    adopted = s.ring.adopt(image.slot, image.generation, r.id, image.bytes);
+    if (!adopted) break;
+    slots.push_back(image.slot);
+  }
+  if (!slots.empty()) r.encoded = make_lease(s, std::move(slots));
+  return adopted;
+}
+
+void recover_unfinished(CoreState& s, const RecordView& view, bool was_handled) {
+  Request r = request_of(view);
+  auto body = s.seams.parse_request(view.body);
+  const Status images = adopt_images(s, r);
+  if (body) {
+    r.body = std::move(*body);
+    r.body.id = r.id;
+    r.body.next_index = 0;
+    r.body.sampling.max_tokens = view.max_tokens;  // the default of the day it was accepted
+  }
+  r.key = {r.body.priority, s.next_sequence++};
+  r.prompt_estimate = estimate_prompt(s, r);
+  if (was_handled) ++r.progress.broker_strikes;
+  s.ledger.set_progress(r.record, r.progress);
+  Request& added = add_request(s, std::move(r));
+  ++s.counters.recovered;
+  start_timer(s, added, added.deadline);
+  if (!body) {
+    fail(s, added, Code::kInternal, "the request's record cannot be read: " + body.error().message);
+  } else if (!images) {
+    fail(s, added, Code::kInternal, "the request's images are lost: " + images.error().message);
+  } else if (added.progress.broker_strikes >= kMostBrokerStrikes) {
+    ++s.counters.quarantined;
+    fail(s, added, Code::kQuarantined,
+         std::to_string(added.progress.broker_strikes) + " brokers ended while they handled it");
+  } else {
+    enqueue(s, added);
+  }
+}
+
+void recover_terminal(CoreState& s, const RecordView& view) {
+  Request r = request_of(view);
+  r.phase = Phase::kTerminal;
+  start_timer(s, add_request(s, std::move(r)), view.terminal.finished + s.limits.record_ttl);
+}
+
+}  // namespace
+
+void recover(CoreState& s) {
+  const LedgerScan& scan = s.ledger.scan();
+  std::vector<const RecordView*> records;
+  for (const RecordView& view : scan.records) records.push_back(&view);
+  // Acceptance order, so that the queue is what it was.
+  std::sort(records.begin(), records.end(), [](const RecordView* a, const RecordView* b) {
+    return std::pair(a->accepted, a->id) < std::pair(b->accepted, b->id);
+  });
+  std::vector<const RecordView*> unfinished;
+  for (const RecordView* view : records) {
+    if (view->state == RecordState::kTerminal) recover_terminal(s, *view);
+    else unfinished.push_back(view);
+  }
+  for (const RecordView* view : unfinished) {
+    recover_unfinished(s, *view, scan.handling == view->index);
+  }
+  const std::size_t freed = s.ring.free_unadopted();
+  if (s.ledger.epoch() > 1) s.recovered_at = s.now;
+  if (s.ledger.epoch() > 1 || scan.num_damaged > 0) {
+    log(s, LogLine::Level::kInfo,
+        "took over " + std::to_string(unfinished.size()) + " unfinished and " +
+            std::to_string(records.size() - unfinished.size()) + " finished requests; " +
+            std::to_string(scan.num_damaged) + " damaged records and " + std::to_string(freed) +
+            " ring slots freed");
+  }
+  s.ledger.drop_scan();
+}
+
+}  // namespace facet::core

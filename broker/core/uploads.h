@@ -1,0 +1,20 @@
+// Images on their way in: chunks into the ring's ingest arena, before their generate.
+#pragma once
+
+#include "broker/core/core_state.h"
+#include "broker/core/events.h"
+
+namespace facet::core {
+
+void handle_put(CoreState& s, const ClientPut& put);
+
+// Forgets an upload and gives its slots back.
+void drop_upload(CoreState& s, const RequestId& id);
+// Hands the images of a complete upload over: the caller owns the slots from now on.
+std::vector<UploadImage> take_upload(CoreState& s, const RequestId& id);
+void run_upload_timers(CoreState& s);
+
+// Why image `index` is missing when generate comes; whose fault it may be decides the code.
+Refused missing_image(const CoreState& s, const RequestId& id, std::uint32_t index);
+
+}  // namespace facet::core
