@@ -77,8 +77,8 @@ Status BrokerService::serve_once() {
   control_.flush();
   decoder_.flush();
   receive_decoder();
-  client_router_.update_connections();
-  worker_router_.update_connections();
+  if (client_router_.update_connections()) spdlog::error("client_connections_cut reason=too_many");
+  if (worker_router_.update_connections()) spdlog::error("worker_connections_cut reason=too_many");
   more_waits_ = receive_workers();
   more_waits_ = receive_clients() || more_waits_;
   tick_timers();

@@ -15,6 +15,12 @@ namespace {
 
 constexpr int kMonitoredEvents = ZMQ_EVENT_ACCEPTED | ZMQ_EVENT_DISCONNECTED;
 
+// Never used twice: a closed socket gives its address back only after a while.
+std::string next_monitor_address() {
+  static std::uint64_t count = 0;
+  return "inproc://router-monitor-" + std::to_string(count++);
+}
+
 }  // namespace
 
 Router::Router(zmq::context_t& context, const Options& options)
@@ -27,7 +33,7 @@ Router::Router(zmq::context_t& context, const Options& options)
   socket_.set(zmq::sockopt::rcvhwm, options.receive_mark);
   socket_.set(zmq::sockopt::sndhwm, options.send_mark);
   socket_.set(zmq::sockopt::maxmsgsize, options.max_frame_bytes);
-  const std::string monitor_address = "inproc://monitor-" + std::to_string(options.listen_fd);
+  const std::string monitor_address = next_monitor_address();
   if (zmq_socket_monitor(socket_.handle(), monitor_address.c_str(), kMonitoredEvents) != 0) {
     throw zmq::error_t();
   }
@@ -61,12 +67,6 @@ void Router::start_accepting() {
   if (copy < 0) throw zmq::error_t();
   socket_.set(zmq::sockopt::use_fd, copy);  // closed by ZeroMQ with the listener
   socket_.bind(address_);
-  accepting_ = true;
-}
-
-void Router::stop_accepting() {
-  socket_.unbind(address_);
-  accepting_ = false;
 }
 
 std::optional<Router::Message> Router::receive() {
@@ -76,9 +76,10 @@ std::optional<Router::Message> Router::receive() {
     Message message;
     message.identity = frame.to_string();
     // A message is delivered whole: its further frames are there.
-    while (frame.more()) {
+    bool more = frame.more();
+    while (more) {
       if (!socket_.recv(frame, zmq::recv_flags::none)) return std::nullopt;
-      const bool more = frame.more();
+      more = frame.more();
       ++message.num_frames;
       if (message.num_frames == 1) {
         message.map.move(frame);
@@ -86,7 +87,6 @@ std::optional<Router::Message> Router::receive() {
         message.chunk.emplace();
         message.chunk->move(frame);
       }
-      if (!more) break;
     }
     return message;
   } catch (const zmq::error_t& error) {
@@ -109,7 +109,7 @@ Router::Sent Router::send(std::string_view identity, std::string_view payload) {
   }
 }
 
-void Router::update_connections() {
+bool Router::update_connections() {
   try {
     zmq::message_t event;
     while (monitor_.recv(event, zmq::recv_flags::dontwait)) {
@@ -120,10 +120,14 @@ void Router::update_connections() {
       while (event.more() && monitor_.recv(event, zmq::recv_flags::none)) {
       }
     }
-    if (accepting_ && num_connections_ >= options_.max_connections) stop_accepting();
-    if (!accepting_ && num_connections_ < options_.max_connections) start_accepting();
+    if (num_connections_ <= options_.max_connections) return false;
+    socket_.unbind(address_);  // ends the listener's connections too, without an event
+    num_connections_ = 0;
+    start_accepting();
+    return true;
   } catch (const zmq::error_t& error) {
     FACET_CHECK_MSG(error.num() == EINTR, error.what());
+    return false;
   }
 }
 

@@ -21,7 +21,7 @@ class Router {
     int receive_mark = 4;     // messages of one peer that wait here (RCVHWM)
     int send_mark = 16;       // messages to one peer that wait here (SNDHWM)
     std::int64_t max_frame_bytes = 0;
-    int max_connections = 0;  // more wait in the listener's backlog
+    int max_connections = 0;  // a fuse below the descriptor limit, where ZeroMQ aborts
   };
 
   // kInvalidArgument: the path is too long. kIo: ZeroMQ refused the listener.
@@ -44,10 +44,10 @@ class Router {
   };
   Sent send(std::string_view identity, std::string_view payload);
 
-  // Counts connections that came and went; stops accepting at the limit and goes on below it.
-  void update_connections();
+  // Counts connections that came and went. Beyond the limit all of them are cut, which is all that
+  // ZeroMQ can do, and accepting starts anew: peers reconnect and ask again. True when that happened.
+  bool update_connections();
   int num_connections() const { return num_connections_; }
-  bool is_accepting() const { return accepting_; }
 
   void linger(int milliseconds);  // before an orderly exit
   void* socket_handle() { return socket_.handle(); }
@@ -56,14 +56,12 @@ class Router {
  private:
   Router(zmq::context_t& context, const Options& options);
   void start_accepting();
-  void stop_accepting();
 
   const Options options_;
   const std::string address_;
   zmq::socket_t socket_;
   zmq::socket_t monitor_;
   int num_connections_ = 0;
-  bool accepting_ = false;
 };
 
 }  // namespace facet

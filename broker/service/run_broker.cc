@@ -47,12 +47,15 @@ std::optional<int> parse_arguments(int argc, char** argv, Arguments& arguments) 
   return std::nullopt;
 }
 
-// ZeroMQ ends the process when a listener finds no free descriptor.
-void raise_descriptor_limit() {
+// ZeroMQ ends the process when a listener finds no free descriptor: allows as many as may be, and
+// returns how many clients may be connected.
+int raise_descriptor_limit(int max_clients) {
   rlimit limit{};
-  if (getrlimit(RLIMIT_NOFILE, &limit) != 0) return;
-  limit.rlim_cur = limit.rlim_max;
+  const int wanted = max_clients + kMaxUnknownConnections + kReservedDescriptors;
+  if (getrlimit(RLIMIT_NOFILE, &limit) != 0) return max_clients;
+  limit.rlim_cur = std::min<rlim_t>(limit.rlim_max, static_cast<rlim_t>(wanted));
   setrlimit(RLIMIT_NOFILE, &limit);
+  return static_cast<int>(limit.rlim_cur) - kReservedDescriptors;
 }
 
 Status bind_life_to_supervisor() {
@@ -80,7 +83,7 @@ Router::Options client_options(const Config& config) {
           .receive_mark = kClientReceiveMark,
           .send_mark = kClientSendMark,
           .max_frame_bytes = kMaxClientFrameBytes,
-          .max_connections = config.broker.max_clients};
+          .max_connections = raise_descriptor_limit(config.broker.max_clients)};
 }
 
 Router::Options worker_options(const Config& config) {
@@ -134,7 +137,6 @@ int run_broker(int argc, char** argv) {
   auto config = load_config(arguments.config_path);
   if (!config) return fail(config.error(), kExitBadConfig);
   start_log(config->log, "facet-broker");
-  raise_descriptor_limit();
   if (auto status = bind_life_to_supervisor(); !status) return fail(status.error(), kExitFailure);
   const auto configured = static_cast<std::uint32_t>(std::max(1, config->worker.count));
   auto exit_code = serve(*config, arguments.num_workers > 0 ? arguments.num_workers : configured);

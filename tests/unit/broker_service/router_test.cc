@@ -1,0 +1,215 @@
+// Router on an inherited listener, with real DEALER peers.
+#include "broker/service/router.h"
+
+#include <gtest/gtest.h>
+#include <poll.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include <chrono>
+#include <cstring>
+#include <filesystem>
+#include <functional>
+#include <thread>
+#include <vector>
+
+#include "common/base/unique_fd.h"
+
+namespace facet {
+namespace {
+
+bool eventually(const std::function<bool()>& condition) {
+  const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(10);
+  while (std::chrono::steady_clock::now() < deadline) {
+    if (condition()) return true;
+    std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  }
+  return false;
+}
+
+class RouterTest : public testing::Test {
+ protected:
+  RouterTest() {
+    char folder[] = "/tmp/facet-router-XXXXXX";
+    EXPECT_NE(mkdtemp(folder), nullptr);
+    folder_ = folder;
+    path_ = folder_ + "/listen.sock";
+    listener_.reset(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
+    sockaddr_un address{};
+    address.sun_family = AF_UNIX;
+    std::strncpy(address.sun_path, path_.c_str(), sizeof address.sun_path - 1);
+    EXPECT_EQ(bind(listener_.get(), reinterpret_cast<sockaddr*>(&address), sizeof address), 0);
+    EXPECT_EQ(listen(listener_.get(), 64), 0);
+  }
+  ~RouterTest() override { std::filesystem::remove_all(folder_); }
+
+  std::unique_ptr<Router> make_router(int max_connections = 100) {
+    auto router = Router::bind(context_, {.listen_fd = listener_.get(), .socket_path = path_,
+                                          .max_frame_bytes = 1 << 16,
+                                          .max_connections = max_connections});
+    EXPECT_TRUE(router.has_value()) << (router ? "" : router.error().message);
+    return std::move(*router);
+  }
+
+  zmq::socket_t make_peer(const std::string& identity = "") {
+    zmq::socket_t peer(peers_, zmq::socket_type::dealer);
+    if (!identity.empty()) peer.set(zmq::sockopt::routing_id, identity);
+    peer.set(zmq::sockopt::linger, 0);
+    peer.set(zmq::sockopt::rcvtimeo, 10'000);
+    peer.set(zmq::sockopt::reconnect_ivl, 10);
+    peer.connect("ipc://" + path_);
+    return peer;
+  }
+
+  static std::optional<Router::Message> next(Router& router) {
+    std::optional<Router::Message> message;
+    eventually([&] {
+      router.update_connections();
+      message = router.receive();
+      return message.has_value();
+    });
+    return message;
+  }
+
+  static void send_frames(zmq::socket_t& peer, const std::vector<std::string>& frames) {
+    for (std::size_t i = 0; i < frames.size(); ++i) {
+      peer.send(zmq::buffer(frames[i]),
+                i + 1 < frames.size() ? zmq::send_flags::sndmore : zmq::send_flags::none);
+    }
+  }
+
+  std::string folder_, path_;
+  UniqueFd listener_;
+  zmq::context_t context_{1};
+  zmq::context_t peers_{1};
+};
+
+TEST_F(RouterTest, KeepsTwoFramesAndCountsTheRest) {
+  auto router = make_router();
+  zmq::socket_t peer = make_peer("p");
+  send_frames(peer, {"map"});
+  send_frames(peer, {"map", "chunk"});
+  send_frames(peer, {"a", "b", "c", "d", "e"});
+  send_frames(peer, {"after"});
+  auto message = next(*router);
+  ASSERT_TRUE(message.has_value());
+  EXPECT_EQ(message->identity, "p");
+  EXPECT_EQ(message->map.to_string(), "map");
+  EXPECT_FALSE(message->chunk.has_value());
+  message = next(*router);
+  ASSERT_TRUE(message && message->chunk);
+  EXPECT_EQ(message->chunk->to_string(), "chunk");
+  message = next(*router);
+  ASSERT_TRUE(message.has_value());
+  EXPECT_EQ(message->num_frames, 5u);
+  EXPECT_EQ(message->chunk->to_string(), "b");
+  message = next(*router);
+  ASSERT_TRUE(message.has_value());
+  EXPECT_EQ(message->map.to_string(), "after");
+}
+
+TEST_F(RouterTest, SlowReaderIsFullAndNothingIsLost) {
+  auto router = make_router();
+  zmq::socket_t peer(peers_, zmq::socket_type::dealer);
+  peer.set(zmq::sockopt::rcvhwm, 2);
+  peer.set(zmq::sockopt::linger, 0);
+  peer.set(zmq::sockopt::rcvtimeo, 10'000);
+  peer.set(zmq::sockopt::routing_id, "slow");
+  peer.connect("ipc://" + path_);
+  send_frames(peer, {"hi"});
+  ASSERT_TRUE(next(*router).has_value());
+  const std::string filler(8 << 10, 'x');
+  int sent = 0;
+  while (router->send("slow", std::to_string(sent) + " " + filler) == Router::Sent::kYes) ++sent;
+  EXPECT_EQ(router->send("slow", "again"), Router::Sent::kFull);
+  EXPECT_GT(sent, 10);
+  EXPECT_LT(sent, 2000);
+  for (int i = 0; i < sent; ++i) {
+    zmq::message_t message;
+    ASSERT_TRUE(peer.recv(message).has_value()) << i;
+    EXPECT_EQ(message.to_string().substr(0, message.to_string().find(' ')), std::to_string(i));
+  }
+  EXPECT_TRUE(eventually([&] { return router->send("slow", "room") == Router::Sent::kYes; }));
+}
+
+TEST_F(RouterTest, UnknownAndDepartedPeersAreGone) {
+  auto router = make_router();
+  EXPECT_EQ(router->send("nobody", "x"), Router::Sent::kGone);
+  {
+    zmq::socket_t peer = make_peer("brief");
+    send_frames(peer, {"hi"});
+    ASSERT_TRUE(next(*router).has_value());
+    EXPECT_EQ(router->send("brief", "x"), Router::Sent::kYes);
+  }
+  EXPECT_TRUE(eventually([&] {
+    router->receive();
+    return router->send("brief", "x") == Router::Sent::kGone;
+  }));
+}
+
+TEST_F(RouterTest, FrameBeyondTheLimitEndsThatConnectionOnly) {
+  auto router = make_router();
+  zmq::socket_t hostile = make_peer("hostile"), honest = make_peer("honest");
+  send_frames(hostile, {std::string(1 << 20, 'x')});
+  send_frames(honest, {"hello"});
+  const auto message = next(*router);
+  ASSERT_TRUE(message.has_value());
+  EXPECT_EQ(message->identity, "honest");
+}
+
+TEST_F(RouterTest, BeyondTheLimitAllAreCutAndThoseThatStayAreServedAgain) {
+  auto router = make_router(3);
+  std::vector<zmq::socket_t> peers;
+  for (int i = 0; i < 3; ++i) {
+    peers.push_back(make_peer());
+    send_frames(peers.back(), {"in"});
+    ASSERT_TRUE(next(*router).has_value());
+  }
+  EXPECT_TRUE(eventually([&] {
+    EXPECT_FALSE(router->update_connections());
+    return router->num_connections() == 3;
+  }));
+  {
+    zmq::socket_t one_too_many = make_peer();
+    EXPECT_TRUE(eventually([&] { return router->update_connections(); }));
+    peers.pop_back();
+  }
+  // The two that stay reconnect by themselves; what they sent into the cut is lost: they repeat.
+  for (zmq::socket_t& peer : peers) {
+    peer.set(zmq::sockopt::rcvtimeo, 50);
+    zmq::message_t answer;
+    EXPECT_TRUE(eventually([&] {
+      send_frames(peer, {"again"});
+      router->update_connections();
+      while (auto message = router->receive()) router->send(message->identity, "yes");
+      return peer.recv(answer).has_value();
+    }));
+  }
+  EXPECT_TRUE(std::filesystem::exists(path_));
+}
+
+TEST_F(RouterTest, ASecondLifeOnTheSameListenerServesTheSamePeers) {
+  auto router = make_router();
+  zmq::socket_t peer = make_peer("stays");
+  send_frames(peer, {"one"});
+  ASSERT_TRUE(next(*router).has_value());
+  router.reset();
+  router = make_router();
+  // What goes into the connection that just ended is lost: the protocol repeats it.
+  EXPECT_TRUE(eventually([&] {
+    send_frames(peer, {"two"});
+    const auto message = router->receive();
+    return message && message->map.to_string() == "two" && message->identity == "stays";
+  }));
+}
+
+TEST_F(RouterTest, LongPathIsRefusedByName) {
+  auto router = Router::bind(context_, {.listen_fd = listener_.get(),
+                                        .socket_path = "/tmp/" + std::string(120, 'p')});
+  ASSERT_FALSE(router.has_value());
+  EXPECT_EQ(router.error().code, Code::kInvalidArgument);
+}
+
+}  // namespace
+}  // namespace facet
