@@ -1,0 +1,138 @@
+#include "worker/engine/scheduler.h"
+
+#include <algorithm>
+
+#include "common/base/check.h"
+
+namespace facet {
+namespace {
+
+void insert_ordered(std::vector<Sequence*>& list, Sequence* sequence) {
+  const auto place = std::upper_bound(
+      list.begin(), list.end(), sequence,
+      [](const Sequence* a, const Sequence* b) { return a->goes_before(*b); });
+  list.insert(place, sequence);
+}
+
+}  // namespace
+
+void Scheduler::add(Sequence& sequence) {
+  FACET_CHECK(sequence.num_left() > 0);
+  sequence.arrival = next_arrival_++;
+  insert_ordered(waiting_, &sequence);
+}
+
+StepPlan Scheduler::schedule() {
+  StepPlan plan;
+  tokens_left_ = limits_.max_step_tokens;
+  rows_short_ = false;
+  schedule_decodes(plan);
+  for (Sequence* sequence : running_)
+    if (!sequence->is_decoding()) schedule_prefill(*sequence, plan);
+  while (tokens_left_ > 0 && start_next()) schedule_prefill(*running_.back(), plan);
+  std::sort(running_.begin(), running_.end(),
+            [](const Sequence* a, const Sequence* b) { return a->goes_before(*b); });
+  return plan;
+}
+
+// Oldest first, so that whoever is preempted has no chunk in the plan yet.
+void Scheduler::schedule_decodes(StepPlan& plan) {
+  for (std::size_t i = 0; i < running_.size() && tokens_left_ > 0; ++i) {
+    Sequence& sequence = *running_[i];
+    if (!sequence.is_decoding()) continue;
+    if (!grow(sequence, plan)) return;  // it was the last one itself
+    plan.chunks.push_back({&sequence, sequence.num_computed, 1, 0, 0});
+    --tokens_left_;
+  }
+}
+
+// A block for the next token; preempts from the end of the order until there is one. False: the
+// sequence itself had to go.
+bool Scheduler::grow(Sequence& sequence, StepPlan& plan) {
+  const auto missing = blocks_.blocks_for(sequence.num_tokens()) -
+                       static_cast<std::int32_t>(sequence.blocks.size());
+  while (missing > 0 && !blocks_.acquire(missing, sequence.blocks)) {
+    Sequence* victim = running_.back();
+    release(*victim);
+    running_.pop_back();
+    plan.preempted.push_back(victim);
+    if (victim == &sequence) return false;
+  }
+  return true;
+}
+
+void Scheduler::schedule_prefill(Sequence& sequence, StepPlan& plan) {
+  if (tokens_left_ == 0) return;
+  ScheduledChunk chunk{&sequence, sequence.num_computed, std::min(sequence.num_left(), tokens_left_),
+                       sequence.num_encoded, sequence.num_encoded};
+  if (!reserve_rows(sequence, chunk)) return;
+  tokens_left_ -= chunk.count;
+  plan.chunks.push_back(chunk);
+}
+
+// Rows for the images that begin inside the chunk; ends the chunk before the first image for which
+// there is no room. False: nothing is left of it.
+bool Scheduler::reserve_rows(Sequence& sequence, ScheduledChunk& chunk) {
+  const auto& images = sequence.prompt.images;
+  for (; chunk.encode_end < images.size(); ++chunk.encode_end) {
+    const ImageSpan& image = images[chunk.encode_end];
+    if (image.first >= chunk.first + chunk.count) break;
+    const auto row = rows_short_ ? std::nullopt : rows_.acquire(image.count);
+    if (!row) {
+      rows_short_ = true;
+      chunk.count = image.first - chunk.first;
+      break;
+    }
+    sequence.image_rows[chunk.encode_end] = *row;
+  }
+  sequence.num_encoded = chunk.encode_end;
+  return chunk.count > 0;
+}
+
+// Moves the first waiting sequence to running_ when a lane and its blocks are there. Never a later
+// one: it would overtake.
+bool Scheduler::start_next() {
+  if (waiting_.empty() || static_cast<std::int32_t>(running_.size()) >= limits_.max_lanes)
+    return false;
+  Sequence& sequence = *waiting_.front();
+  if (!blocks_.acquire(blocks_.blocks_for(sequence.num_tokens()), sequence.blocks)) return false;
+  waiting_.erase(waiting_.begin());
+  running_.push_back(&sequence);
+  return true;
+}
+
+void Scheduler::complete(const ScheduledChunk& chunk) {
+  Sequence& sequence = *chunk.sequence;
+  sequence.num_computed += chunk.count;
+  for (std::size_t i = 0; i < sequence.num_encoded; ++i) {
+    const ImageSpan& image = sequence.prompt.images[i];
+    if (sequence.image_rows[i] == Sequence::kNotHeld) continue;
+    if (image.first + image.count > sequence.num_computed) continue;
+    rows_.release(sequence.image_rows[i]);
+    sequence.image_rows[i] = Sequence::kNotHeld;
+  }
+}
+
+void Scheduler::release(Sequence& sequence) {
+  blocks_.release(sequence.blocks);
+  for (std::int32_t& row : sequence.image_rows) {
+    if (row != Sequence::kNotHeld) rows_.release(row);
+    row = Sequence::kNotHeld;
+  }
+}
+
+void Scheduler::remove(Sequence& sequence) {
+  release(sequence);
+  std::erase(waiting_, &sequence);
+  std::erase(running_, &sequence);
+}
+
+Status Scheduler::check_conservation() const {
+  std::vector<const std::vector<std::int32_t>*> tables;
+  for (const Sequence* sequence : running_) tables.push_back(&sequence->blocks);
+  FACET_TRY_STATUS(blocks_.check(tables));
+  if (!running_.empty()) return {};
+  return rows_.check_all_free();
+}
+
+}  // namespace facet
