@@ -1,0 +1,197 @@
+"""A client of Facet's protocol for tests: one DEALER socket, many requests, every rule checked."""
+
+import os
+import time
+from dataclasses import dataclass, field
+
+import msgpack
+import zmq
+
+CHUNK_BYTES = 1 << 20
+SILENCE_S = 3.0  # then the same `generate` is sent again
+
+
+class ProtocolViolation(AssertionError):
+    """The broker broke a promise of the protocol."""
+
+
+@dataclass
+class Request:
+    prompt: str
+    images: list = field(default_factory=list)  # encoded bytes
+    params: dict = field(default_factory=dict)
+    priority: str = "batch"
+    deadline_ms: int | None = None
+    id: bytes = field(default_factory=lambda: os.urandom(16))
+    # What came back:
+    accepted: bool = False
+    refused: dict | None = None
+    retry_at: float | None = None  # refused with a hint: send everything again then
+    tokens: list = field(default_factory=list)
+    text: str = ""
+    done: dict | None = None
+    num_refusals: int = 0
+
+    @property
+    def finished(self):
+        return self.done is not None or (self.refused is not None and self.retry_at is None)
+
+
+def generate_message(request, next_index=0):
+    parts = [{"type": "image", "image": i} for i in range(len(request.images))]
+    parts.append({"type": "text", "text": request.prompt})
+    message = {"v": 1, "type": "generate", "id": request.id, "images": len(request.images),
+               "messages": [{"role": "user", "content": parts}], "params": request.params,
+               "next": next_index, "priority": request.priority}
+    if request.deadline_ms is not None:
+        message["deadline_ms"] = request.deadline_ms
+    return message
+
+
+class Client:
+    def __init__(self, socket_path, identity=None):
+        self.socket = zmq.Context.instance().socket(zmq.DEALER)
+        self.socket.setsockopt(zmq.LINGER, 0)
+        self.socket.setsockopt(zmq.SNDHWM, 0)
+        if identity:
+            self.socket.setsockopt(zmq.IDENTITY, identity)
+        self.socket.connect("ipc://" + socket_path)
+        self.requests = {}
+        self.last_heard = time.monotonic()
+        self.num_resubmits = 0
+        self.status_json = None
+
+    def close(self):
+        self.socket.close()
+
+    def send(self, message, *frames):
+        self.socket.send_multipart([msgpack.packb(message, use_bin_type=True), *frames])
+
+    def put_images(self, request):
+        for index, image in enumerate(request.images):
+            for offset in range(0, max(len(image), 1), CHUNK_BYTES):
+                self.send({"v": 1, "type": "put", "id": request.id, "image": index,
+                           "total": len(image), "offset": offset},
+                          image[offset:offset + CHUNK_BYTES])
+
+    def submit(self, request):
+        self.requests[request.id] = request
+        request.refused = request.retry_at = None
+        self.put_images(request)
+        self.send(generate_message(request, len(request.tokens)))
+        return request
+
+    def attach(self, request, next_index):
+        """Asks for a known request from a token on; the images are with the broker already."""
+        self.requests[request.id] = request
+        self.send(generate_message(request, next_index))
+        return request
+
+    def cancel(self, request):
+        self.send({"v": 1, "type": "cancel", "id": request.id})
+
+    def status(self, timeout_s=5.0):
+        import json
+        self.status_json = None
+        self.send({"v": 1, "type": "status"})
+        self.poll_until(lambda: self.status_json is not None, timeout_s)
+        return json.loads(self.status_json)
+
+    def poll(self, timeout_s):
+        """Handles what is there, waiting at most `timeout_s` for the first message."""
+        if self.socket.poll(int(timeout_s * 1000)):
+            while True:
+                try:
+                    frames = self.socket.recv_multipart(zmq.NOBLOCK)
+                except zmq.Again:
+                    break
+                self.handle(frames)
+        self.resubmit()
+
+    def poll_until(self, condition, timeout_s):
+        deadline = time.monotonic() + timeout_s
+        while not condition():
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"not within {timeout_s} s")
+            self.poll(0.05)
+
+    def run(self, requests, in_flight=64, timeout_s=80.0, on_turn=None):
+        """Submits all, at most `in_flight` at once; returns when each is finished."""
+        waiting = list(reversed(requests))
+        running = []
+        deadline = time.monotonic() + timeout_s
+        while waiting or running:
+            while waiting and len(running) < in_flight:
+                running.append(self.submit(waiting.pop()))
+            self.poll(0.02)
+            running = [r for r in running if not r.finished]
+            if on_turn:
+                on_turn()
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"{len(running)} requests run and {len(waiting)} wait "
+                                   f"after {timeout_s} s")
+        return requests
+
+    def resubmit(self):
+        now = time.monotonic()
+        for request in self.requests.values():
+            if request.retry_at is not None and now >= request.retry_at:
+                self.submit(request)
+        open_requests = [r for r in self.requests.values()
+                         if not r.finished and r.retry_at is None]
+        if not open_requests:
+            self.last_heard = now
+        elif now - self.last_heard > SILENCE_S:
+            self.last_heard = now
+            self.num_resubmits += 1
+            for request in open_requests:
+                self.submit(request)
+
+    def handle(self, frames):
+        self.last_heard = time.monotonic()
+        if len(frames) != 1:
+            raise ProtocolViolation(f"{len(frames)} frames")
+        message = msgpack.unpackb(frames[0], raw=False)
+        if message.get("v") != 1:
+            raise ProtocolViolation(f"version {message.get('v')}")
+        kind = message["type"]
+        if kind == "status":
+            self.status_json = message["json"]
+            return
+        if kind == "keepalive":
+            return
+        request = self.requests.get(bytes(message["id"]))
+        if request is None:
+            raise ProtocolViolation(f"{kind} for an id never sent")
+        getattr(self, "on_" + kind)(request, message)
+
+    def on_accepted(self, request, message):
+        request.accepted = True
+
+    def on_refused(self, request, message):
+        if request.finished:
+            return
+        request.refused = message
+        request.num_refusals += 1
+        if message["retry_after_ms"] > 0:
+            request.retry_at = time.monotonic() + message["retry_after_ms"] / 1000
+
+    def on_tokens(self, request, message):
+        if request.done is not None:
+            raise ProtocolViolation("tokens after done")
+        if message["index"] != len(request.tokens):
+            raise ProtocolViolation(f"token index {message['index']}, expected "
+                                    f"{len(request.tokens)}")
+        if not message["ids"]:
+            raise ProtocolViolation("tokens without a token")
+        request.tokens.extend(message["ids"])
+        request.text += message["text"]
+
+    def on_done(self, request, message):
+        if request.done is not None:
+            raise ProtocolViolation("done twice")
+        if message["usage"]["completion_tokens"] != len(request.tokens):
+            raise ProtocolViolation(f"done counts {message['usage']['completion_tokens']} tokens, "
+                                    f"{len(request.tokens)} came")
+        request.text += message["text"]
+        request.done = message

@@ -1,0 +1,143 @@
+"""A private facetd with echo workers for a test, and a look at its processes through /proc."""
+
+import os
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+
+
+def children_of(pid):
+    try:
+        with open(f"/proc/{pid}/task/{pid}/children", encoding="ascii") as file:
+            return [int(word) for word in file.read().split()]
+    except (FileNotFoundError, ProcessLookupError):
+        return []
+
+
+def program_of(pid):
+    try:
+        with open(f"/proc/{pid}/cmdline", "rb") as file:
+            return os.path.basename(file.read().split(b"\0")[0].decode())
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
+
+
+def state_of(pid):
+    try:
+        with open(f"/proc/{pid}/stat", encoding="ascii") as file:
+            return file.read().rsplit(")", 1)[1].split()[0]
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
+
+
+def count_fds(pid):
+    return len(os.listdir(f"/proc/{pid}/fd"))
+
+
+def wait_until(condition, timeout_s, what):
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"not within {timeout_s} s: {what}")
+        time.sleep(0.02)
+
+
+CONFIG = """
+[worker]
+engine = "echo"
+count = {workers}
+{worker}
+[broker]
+runtime_dir = "{folder}/run"
+{broker}
+[ring]
+ingest = "64MiB"
+pixels = "128MiB"
+{ring}
+[decoder]
+processes = 2
+{decoder}
+[supervisor]
+{supervisor}
+[log]
+level = "{log_level}"
+file = "{folder}/facet.log"
+"""
+
+
+class Daemon:
+    """Use as a context manager. Keyword arguments are TOML lines of the sections of their name."""
+
+    def __init__(self, bin_dir, workers=3, log_level="info", **sections):
+        self.bin_dir = bin_dir
+        self.folder = tempfile.mkdtemp(prefix="facet-pool-")
+        self.config = os.path.join(self.folder, "facet.toml")
+        self.num_workers = workers
+        lines = {name: sections.get(name, "")
+                 for name in ("worker", "broker", "ring", "decoder", "supervisor")}
+        with open(self.config, "w", encoding="utf-8") as file:
+            file.write(CONFIG.format(folder=self.folder, workers=workers, log_level=log_level,
+                                     **lines))
+        self.socket_path = os.path.join(self.folder, "run", "facet.sock")
+        self.process = None
+
+    def __enter__(self):
+        with open(os.path.join(self.folder, "stderr.log"), "wb") as log:
+            self.process = subprocess.Popen(
+                [os.path.join(self.bin_dir, "facetd"), "--config", self.config],
+                stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+        try:
+            wait_until(lambda: os.path.exists(self.socket_path), 10, "client socket")
+            wait_until(lambda: len(self.workers()) == self.num_workers, 10, "workers")
+        except TimeoutError:
+            print(self.log_tail())
+            self.stop()
+            raise
+        return self
+
+    def __exit__(self, kind, value, trace):
+        if kind is not None:
+            print(self.log_tail())
+        self.stop()
+        if kind is None:
+            shutil.rmtree(self.folder)
+
+    def log_tail(self, lines=60):
+        text = ""
+        for name in ("stderr.log", "facet.log"):
+            path = os.path.join(self.folder, name)
+            if os.path.exists(path):
+                with open(path, encoding="utf-8", errors="replace") as file:
+                    text += f"--- {path}\n" + "".join(file.readlines()[-lines:])
+        return text
+
+    def pids(self, program):
+        return [p for p in children_of(self.process.pid) if program_of(p) == program]
+
+    def workers(self):
+        return self.pids("facet-worker-echo")
+
+    def broker(self):
+        return self.pids("facet-broker")[0]
+
+    def decoder_children(self):
+        return [c for p in self.pids("facet-decoder") for c in children_of(p)]
+
+    def stop(self, timeout_s=15.0):
+        """SIGTERM; returns the exit code. Nothing of it may be left 5 s later."""
+        if self.process is None or self.process.poll() is not None:
+            return None if self.process is None else self.process.returncode
+        family = [self.process.pid]
+        for pid in family:
+            family.extend(children_of(pid))
+        self.process.send_signal(signal.SIGTERM)
+        try:
+            self.process.wait(timeout_s)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+            raise TimeoutError(f"facetd did not end within {timeout_s} s of SIGTERM") from None
+        wait_until(lambda: all(state_of(p) in ("", "Z") for p in family), 5, "its processes end")
+        return self.process.returncode
