@@ -1,0 +1,174 @@
+#include "broker/supervisor/facetd.h"
+
+#include <spdlog/spdlog.h>
+
+#include <cerrno>
+#include <csignal>
+#include <cstdio>
+#include <fcntl.h>
+#include <filesystem>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <string>
+
+#include "broker/supervisor/facetd_options.h"
+#include "broker/supervisor/runtime_dir.h"
+#include "broker/supervisor/supervisor.h"
+#include "common/config/config.h"
+#include "common/control/fds.h"
+#include "common/log/log.h"
+#include "common/shm/ledger.h"
+#include "common/shm/ring.h"
+#include "common/shm/shared_region.h"
+
+namespace facet {
+namespace {
+
+constexpr const char* kEffectiveConfig = "effective.toml";
+
+int fail(const Error& error, int exit_code) {
+  std::fprintf(stderr, "facetd: %s\n", error.message.c_str());
+  return exit_code;
+}
+
+Result<Config> read_config(const FacetdOptions& options) {
+  Config config = FACET_TRY(load_config(options.config_path));
+  if (options.runtime_dir.empty()) return config;
+  const std::string former_default = config.broker.runtime_dir + "/facet.sock";
+  config.broker.runtime_dir = std::filesystem::absolute(options.runtime_dir).lexically_normal();
+  if (config.broker.socket == former_default) {
+    config.broker.socket = config.broker.runtime_dir + "/facet.sock";
+  }
+  return config;
+}
+
+// The ring is laid out here, once; the supervisor does not keep it mapped.
+Result<SharedMemory> create_ring(const RingConfig& config) {
+  const auto geometry = RingGeometry::from_bytes(config.ingest_bytes, config.pixel_bytes);
+  SharedMemory memory =
+      FACET_TRY(create_shared_memory("facet-ring", ring_object_bytes(geometry)));
+  auto region = FACET_TRY(MappedRegion::map(memory.read_write.get(), MapAccess::kReadWrite));
+  FACET_TRY_STATUS(format_ring(region.writable_bytes(), geometry));
+  return memory;
+}
+
+Result<SharedMemory> create_ledger(const LedgerConfig& config) {
+  SharedMemory memory = FACET_TRY(create_shared_memory("facet-ledger", config.bytes));
+  auto region = FACET_TRY(MappedRegion::map(memory.read_write.get(), MapAccess::kReadWrite));
+  FACET_TRY_STATUS(format_ledger(region.writable_bytes(),
+                                 static_cast<std::uint32_t>(config.max_records)));
+  return memory;
+}
+
+Nanos milliseconds(int count) { return count * kMillisecond; }
+
+SupervisorRules rules_from(const Config& config) {
+  SupervisorRules rules;
+  const int num_workers = config.worker.count > 0
+                              ? config.worker.count
+                              : std::max<int>(1, static_cast<int>(config.worker.gpus.size()));
+  rules.num_workers = static_cast<std::uint32_t>(num_workers);
+  rules.back_off = {milliseconds(config.supervisor.restart_backoff_ms),
+                    milliseconds(config.supervisor.restart_backoff_max_ms)};
+  rules.deadlines = {milliseconds(config.supervisor.load_deadline_ms),
+                     milliseconds(config.supervisor.idle_deadline_ms),
+                     milliseconds(config.supervisor.step_deadline_ms)};
+  rules.broker_deadline = milliseconds(config.supervisor.broker_deadline_ms);
+  rules.kill_grace = milliseconds(config.supervisor.kill_grace_ms);
+  rules.drain = milliseconds(config.supervisor.drain_ms);
+  return rules;
+}
+
+// All programs lie beside this one; a missing one is said before anything starts.
+Result<std::string> find_programs(const std::string& worker_program) {
+  std::error_code error;
+  const std::string self = std::filesystem::read_symlink("/proc/self/exe", error);
+  if (error) return Error(Code::kIo, "/proc/self/exe: " + error.message());
+  std::string folder = std::filesystem::path(self).parent_path();
+  for (const std::string& name : {std::string("facet-broker"), std::string("facet-decoder"),
+                                  worker_program}) {
+    const std::string path = folder + "/" + name;
+    if (access(path.c_str(), X_OK) != 0) return errno_error("program " + path, errno);
+  }
+  return folder;
+}
+
+Status follow_parent() {
+  const pid_t parent = getppid();
+  if (prctl(PR_SET_PDEATHSIG, SIGUSR1) != 0) return errno_error("PR_SET_PDEATHSIG", errno);
+  if (getppid() != parent) return Error(Code::kClosed, "the parent is gone");
+  return {};
+}
+
+Result<SupervisorSetup> prepare(const Config& config, const RuntimeDir& folder,
+                                const FacetdOptions& options) {
+  SupervisorSetup setup;
+  setup.rules = rules_from(config);
+  setup.worker_program =
+      config.worker.engine == EngineKind::kEcho ? "facet-worker-echo" : "facet-worker";
+  setup.program_folder = FACET_TRY(find_programs(setup.worker_program));
+  setup.client_socket = config.broker.socket;
+  setup.worker_socket = folder.path() + "/workers.sock";
+  // Children read what is in effect now, also when they start much later.
+  FACET_TRY_STATUS(folder.write_file(kEffectiveConfig, describe(config)));
+  setup.config_path = folder.path() + "/" + kEffectiveConfig;
+  setup.client_listener = FACET_TRY(RuntimeDir::listen(setup.client_socket, 0660));
+  setup.worker_listener = FACET_TRY(RuntimeDir::listen(setup.worker_socket, 0600));
+  SharedMemory ring = FACET_TRY(create_ring(config.ring));
+  SharedMemory ledger = FACET_TRY(create_ledger(config.ledger));
+  setup.ring = std::move(ring.read_write);
+  setup.ring_read_only = std::move(ring.read_only);
+  setup.ledger = std::move(ledger.read_write);
+  if (options.ready_fd >= 0) {
+    fcntl(options.ready_fd, F_SETFD, FD_CLOEXEC);
+    setup.ready.reset(options.ready_fd);
+  }
+  return setup;
+}
+
+// A dump of a process with a model in it would delay its replacement by the time it takes.
+void forbid_core_dumps() {
+  rlimit limit{};
+  if (getrlimit(RLIMIT_CORE, &limit) != 0) return;
+  limit.rlim_cur = 0;
+  setrlimit(RLIMIT_CORE, &limit);
+}
+
+int serve(const Config& config, const RuntimeDir& folder, const FacetdOptions& options) {
+  auto setup = prepare(config, folder, options);
+  if (!setup) return fail(setup.error(), kExitFailure);
+  const std::vector<std::string> files = {setup->client_socket, setup->worker_socket,
+                                          setup->config_path};
+  auto supervisor = Supervisor::create(std::move(*setup));
+  if (!supervisor) return fail(supervisor.error(), kExitFailure);
+  const int exit_code = (*supervisor)->run();
+  folder.leave(files);
+  spdlog::info("stopped exit_code={}", exit_code);
+  return exit_code;
+}
+
+}  // namespace
+
+int run_facetd(int argc, char** argv) {
+  FacetdOptions options;
+  if (const auto exit_code = parse_options(argc, argv, options)) return *exit_code;
+  const auto config = read_config(options);
+  if (!config) return fail(config.error(), kExitBadConfig);
+  if (options.is_check_only) {
+    std::printf("%s: ok\n", options.config_path.c_str());
+    return kExitOk;
+  }
+  if (options.ends_with_parent) {
+    if (const Status status = follow_parent(); !status) return fail(status.error(), kExitFailure);
+  }
+  forbid_core_dumps();
+  start_log(config->log, "facetd");
+  const auto folder = RuntimeDir::claim(config->broker.runtime_dir);
+  if (!folder) return fail(folder.error(), kExitFailure);
+  return serve(*config, *folder, options);
+}
+
+}  // namespace facet

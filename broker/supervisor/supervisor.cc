@@ -1,0 +1,282 @@
+#include "broker/supervisor/supervisor.h"
+
+#include <spdlog/spdlog.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <csignal>
+#include <cstdio>
+#include <fcntl.h>
+#include <sys/epoll.h>
+#include <sys/signalfd.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "common/control/fds.h"
+
+namespace facet {
+namespace {
+
+// SIGUSR1: the parent of a private daemon is gone, nobody waits for a drain.
+constexpr std::array kHandledSignals = {SIGTERM, SIGINT, SIGUSR1};
+
+Result<std::pair<UniqueFd, UniqueFd>> make_pipe() {
+  int ends[2];
+  if (pipe2(ends, O_CLOEXEC) != 0) return errno_error("pipe", errno);
+  return std::pair{UniqueFd(ends[0]), UniqueFd(ends[1])};
+}
+
+}  // namespace
+
+Result<std::unique_ptr<Supervisor>> Supervisor::create(SupervisorSetup setup) {
+  std::unique_ptr<Supervisor> supervisor(new Supervisor(std::move(setup)));
+  FACET_TRY_STATUS(supervisor->open_descriptors());
+  return supervisor;
+}
+
+Status Supervisor::open_descriptors() {
+  epoll_.reset(epoll_create1(EPOLL_CLOEXEC));
+  if (!epoll_) return errno_error("epoll_create1", errno);
+  sigset_t handled;
+  sigemptyset(&handled);
+  for (const int number : kHandledSignals) sigaddset(&handled, number);
+  sigprocmask(SIG_BLOCK, &handled, nullptr);
+  signals_.reset(signalfd(-1, &handled, SFD_CLOEXEC | SFD_NONBLOCK));
+  if (!signals_) return errno_error("signalfd", errno);
+  watch(signals_.get());
+  std::tie(lifeline_read_, lifeline_write_) = FACET_TRY(make_pipe());
+  return {};
+}
+
+int Supervisor::run() {
+  feed(TimePassed{});
+  while (!has_left_) wait_and_handle();
+  return exit_code_;
+}
+
+void Supervisor::feed(const SupervisorEvent& event) {
+  for (const SupervisorAction& action :
+       core_.step(event, monotonic_now(), new_incarnation())) {
+    std::visit([this](const auto& known) { execute(known); }, action);
+  }
+}
+
+// Its birth is told to the broker before it can connect there: it waits in between.
+void Supervisor::execute(const StartChild& action) {
+  auto child = fork_child(action.id);
+  if (!child) return feed(StartFailed{action.id, child.error().message});
+  auto& born = children_.emplace_back(std::make_unique<Child>(std::move(*child)));
+  Child& known = *born;
+  const auto pid = static_cast<std::uint32_t>(known.process.pid());
+  feed(ChildStarted{action.id, pid});
+  const Status released = known.process.release();
+  close_handed_over(action.id.role);
+  known.page.close_fd();
+  if (!released) {
+    std::erase_if(children_, [&](const auto& child_ptr) { return child_ptr.get() == &known; });
+    if (action.id.role == Role::kDecoder) decoder_lifeline_.reset();
+    return feed(StartFailed{action.id, released.error().message});
+  }
+  watch(known.process.pidfd());
+  if (action.id.role == Role::kBroker) watch(broker_.fd());
+  spdlog::info("started child=\"{}\" pid={} incarnation={}", child_name(action.id), pid,
+               action.id.incarnation);
+}
+
+void Supervisor::execute(const SignalChild& action) {
+  for (const auto& child : children_) {
+    if (child->id == action.id) child->process.signal(action.number);
+  }
+}
+
+void Supervisor::execute(const TellBroker& action) {
+  const bool is_decoder = action.packet.kind == ControlKind::kDecoderStarted;
+  broker_.send(action.packet, is_decoder ? std::move(jobs_for_broker_) : UniqueFd());
+}
+
+void Supervisor::execute(const Announce& action) {
+  switch (action.milestone) {
+    case Milestone::kReady:
+      std::printf("facet is ready: %s\n", setup_.client_socket.c_str());
+      std::fflush(stdout);
+      if (setup_.ready) {
+        [[maybe_unused]] const ssize_t count = write(setup_.ready.get(), "1", 1);
+        setup_.ready.reset();
+      }
+      notify_.send("READY=1");
+      spdlog::info("ready socket={}", setup_.client_socket);
+      break;
+    case Milestone::kStatus:
+      notify_.send("STATUS=" + action.status);
+      spdlog::debug("status \"{}\"", action.status);
+      break;
+    case Milestone::kStopping:
+      notify_.send("STOPPING=1\nSTATUS=" + action.status);
+      break;
+  }
+}
+
+void Supervisor::execute(const Note& action) {
+  spdlog::log(action.is_problem ? spdlog::level::warn : spdlog::level::info, "{}", action.text);
+}
+
+void Supervisor::execute(const Leave& action) {
+  has_left_ = true;
+  exit_code_ = action.exit_code;
+}
+
+Result<Supervisor::Child> Supervisor::fork_child(const ChildId& id) {
+  Child child;
+  child.id = id;
+  ChildProgram program;
+  if (id.role == Role::kBroker) {
+    program = FACET_TRY(broker_program());
+  } else if (id.role == Role::kDecoder) {
+    program = FACET_TRY(decoder_program());
+  } else {
+    child.page = FACET_TRY(WatchedPage::create());
+    program = worker_program(id, child.page);
+  }
+  child.process = FACET_TRY(ChildProcess::fork_waiting(program));
+  return child;
+}
+
+Result<ChildProgram> Supervisor::broker_program() {
+  handed_control_ = FACET_TRY(broker_.open());
+  return ChildProgram{setup_.program_folder + "/facet-broker",
+                      {"--config", setup_.config_path, "--workers",
+                       std::to_string(setup_.rules.num_workers)},
+                      {{handed_control_.get(), kBrokerControlFd},
+                       {setup_.ring.get(), kBrokerRingFd},
+                       {setup_.ledger.get(), kBrokerLedgerFd},
+                       {setup_.client_listener.get(), kBrokerClientListenFd},
+                       {setup_.worker_listener.get(), kBrokerWorkerListenFd}}};
+}
+
+Result<ChildProgram> Supervisor::decoder_program() {
+  int ends[2];
+  if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) != 0) {
+    return errno_error("socketpair for the decoder", errno);
+  }
+  handed_jobs_.reset(ends[0]);
+  jobs_for_broker_.reset(ends[1]);
+  std::tie(decoder_lifeline_, handed_lifeline_) = FACET_TRY(make_pipe());
+  fcntl(decoder_lifeline_.get(), F_SETFL, O_NONBLOCK);
+  return ChildProgram{setup_.program_folder + "/facet-decoder",
+                      {"--config", setup_.config_path},
+                      {{handed_jobs_.get(), kDecoderJobFd},
+                       {setup_.ring.get(), kDecoderRingFd},
+                       {handed_lifeline_.get(), kDecoderLifelineFd}}};
+}
+
+ChildProgram Supervisor::worker_program(const ChildId& id, const WatchedPage& page) const {
+  return ChildProgram{setup_.program_folder + "/" + setup_.worker_program,
+                      {"--config", setup_.config_path, "--worker", std::to_string(id.worker),
+                       "--incarnation", std::to_string(id.incarnation), "--worker-socket",
+                       setup_.worker_socket},
+                      {{setup_.ring_read_only.get(), kWorkerRingFd},
+                       {page.fd(), kWorkerPageFd},
+                       {lifeline_read_.get(), kWorkerLifelineFd}}};
+}
+
+// Kept open here, these would hide the end of those who hold them.
+void Supervisor::close_handed_over(Role role) {
+  if (role == Role::kBroker) handed_control_.reset();
+  if (role == Role::kDecoder) {
+    handed_jobs_.reset();
+    handed_lifeline_.reset();
+    jobs_for_broker_.reset();
+  }
+}
+
+void Supervisor::wait_and_handle() {
+  const Nanos now = monotonic_now();
+  const Nanos wait = std::max<Nanos>(0, core_.next_wakeup(now) - now);
+  std::array<epoll_event, 32> events;
+  const int count = epoll_wait(epoll_.get(), events.data(), static_cast<int>(events.size()),
+                               static_cast<int>((wait + kMillisecond - 1) / kMillisecond));
+  for (int i = 0; i < count && !has_left_; ++i) {
+    on_readable(events[static_cast<std::size_t>(i)].data.fd);
+  }
+  broker_.flush();
+  if (!has_left_) look_at_pages();
+  if (!has_left_) feed(TimePassed{});
+  feed_watchdog();
+}
+
+void Supervisor::on_readable(int fd) {
+  if (fd == signals_.get()) return read_signals();
+  if (fd == broker_.fd()) return read_broker();
+  if (fd == decoder_lifeline_.get()) return read_lifeline();
+  reap(fd);
+}
+
+// The end of one child frees numbers that its successor gets at once, so `pidfd` may be stale.
+void Supervisor::reap(int pidfd) {
+  const auto child = std::find_if(children_.begin(), children_.end(), [&](const auto& candidate) {
+    return candidate->process.pidfd() == pidfd;
+  });
+  if (child == children_.end()) return;
+  const ChildId id = (*child)->id;
+  const auto end = (*child)->process.reap();
+  if (!end) return;
+  children_.erase(child);
+  if (id.role == Role::kBroker) {
+    read_broker();  // what it said last may matter for what its death means
+    broker_.close();
+  }
+  if (id.role == Role::kDecoder) watch(decoder_lifeline_.get());
+  feed(ChildExited{id, *end});
+}
+
+void Supervisor::read_lifeline() {
+  char byte = 0;
+  if (read(decoder_lifeline_.get(), &byte, 1) != 0) return;  // not the end of it
+  decoder_lifeline_.reset();
+  feed(LifelineClosed{});
+}
+
+void Supervisor::read_signals() {
+  signalfd_siginfo info{};
+  while (read(signals_.get(), &info, sizeof info) == sizeof info) {
+    const char* name = sigabbrev_np(static_cast<int>(info.ssi_signo));
+    spdlog::info("signal name=SIG{} from={}", name != nullptr ? name : "?", info.ssi_pid);
+    feed(StopRequested{});
+    if (info.ssi_signo == SIGUSR1) feed(StopRequested{});
+  }
+}
+
+void Supervisor::read_broker() {
+  while (const auto packet = broker_.receive()) feed(BrokerSaid{*packet});
+}
+
+void Supervisor::look_at_pages() {
+  std::vector<PageSeen> seen;
+  BrokerSeen broker;
+  for (const auto& child : children_) {
+    if (child->id.role == Role::kBroker) broker.is_stopped = child->process.is_stopped();
+    if (child->id.role != Role::kWorker) continue;
+    PageSeen page = child->page.read(child->id);
+    page.is_stopped = page.progress == child->last_progress && child->process.is_stopped();
+    child->last_progress = page.progress;
+    seen.push_back(page);
+  }
+  for (const PageSeen& page : seen) feed(page);
+  feed(broker);
+}
+
+void Supervisor::feed_watchdog() {
+  if (notify_.watchdog_interval() == 0 || monotonic_now() < watchdog_due_) return;
+  watchdog_due_ = monotonic_now() + notify_.watchdog_interval() / 2;
+  notify_.send("WATCHDOG=1");
+}
+
+void Supervisor::watch(int fd) const {
+  epoll_event event{};
+  event.events = EPOLLIN;
+  event.data.fd = fd;
+  epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, fd, &event);
+}
+
+}  // namespace facet
