@@ -1,0 +1,33 @@
+// From a model directory and a configuration to an engine or a plan.
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "common/base/result.h"
+#include "common/config/config.h"
+#include "worker/engine/engine.h"
+#include "worker/engine/memory_plan.h"
+
+namespace facet {
+
+// What `--plan` and the engine share. `num_workers` divides cores and, without a budget in the
+// configuration, host memory.
+struct StartOptions {
+  std::string directory;
+  WorkerConfig worker;
+  Dtype dtype = Dtype::kAuto;
+  std::uint64_t budget_bytes = 0;  // of this worker; 0 = its share of what is free
+  std::uint32_t max_images = 16;
+};
+
+StartOptions start_options(const Config& config, std::uint32_t worker);
+
+// Reads configurations only. Errors as plan_qwen() and the checkpoint room give them.
+Result<MemoryPlan> plan_model(const StartOptions& options);
+
+// Loads the model as planned.
+Result<std::unique_ptr<Engine>> start_model_engine(const StartOptions& options,
+                                                   const ProgressTick& tick);
+
+}  // namespace facet
