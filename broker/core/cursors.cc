@@ -89,7 +89,7 @@ bool send_next(CoreState& s, ClientToken token, Client& client, const RequestId&
   const std::uint32_t count = s.ledger.num_tokens(r.record);
   if (cursor.accepted_due) {
     cursor.accepted_due = false;
-    s.out.push_back(SendClient{token, Accepted{id, requests_ahead(s, r), count}});
+    s.out.push_back(SendClient{token, Accepted{id, requests_ahead(s, r), count, s.ledger.epoch()}});
     return true;
   }
   if (cursor.next < count) {
@@ -131,7 +131,7 @@ void send_keepalives(CoreState& s) {
   s.next_keepalive = s.now + s.limits.keepalive;
   for (const auto& [token, client] : s.clients) {
     if (!client.is_blocked && !client.cursors.empty()) {
-      s.out.push_back(SendClient{token, Keepalive{}});
+      s.out.push_back(SendClient{token, Keepalive{s.ledger.epoch()}});
     }
   }
 }

@@ -15,6 +15,7 @@ Accepted read_accepted(MapReader& map) {
   map.id("id", accepted.id);
   map.uint("position", accepted.queue_position, Need::kOptional);
   map.uint("tokens", accepted.num_tokens, Need::kOptional);
+  map.uint("epoch", accepted.epoch, Need::kOptional);
   return accepted;
 }
 
@@ -108,7 +109,9 @@ Result<BrokerMessage> decode_broker_message(std::string_view bytes) {
     StatusReply status;
     map.text("json", status.json, Need::kRequired, kMaxMapBytes);
     message = std::move(status);
-  } else if (type != "keepalive") {
+  } else if (type == "keepalive") {
+    map.uint("epoch", std::get<Keepalive>(message).epoch, Need::kOptional);
+  } else {
     wire::refuse_type(map, type);
   }
   if (error) return wire::as_corrupt(*error);
@@ -116,10 +119,11 @@ Result<BrokerMessage> decode_broker_message(std::string_view bytes) {
 }
 
 std::string encode_message(const Accepted& accepted) {
-  return wire::encode("accepted", 3, [&](wire::MapWriter& map) {
+  return wire::encode("accepted", 4, [&](wire::MapWriter& map) {
     map.id(accepted.id);
     map.uint("position", accepted.queue_position);
     map.uint("tokens", accepted.num_tokens);
+    map.uint("epoch", accepted.epoch);
   });
 }
 
@@ -163,8 +167,9 @@ std::string encode_message(const Done& done) {
   });
 }
 
-std::string encode_message(const Keepalive&) {
-  return wire::encode("keepalive", 0, [](wire::MapWriter&) {});
+std::string encode_message(const Keepalive& keepalive) {
+  return wire::encode("keepalive", 1,
+                      [&](wire::MapWriter& map) { map.uint("epoch", keepalive.epoch); });
 }
 
 std::string encode_message(const StatusReply& status) {

@@ -77,6 +77,7 @@ struct Accepted {
   RequestId id;
   std::uint32_t queue_position = 0;  // requests ahead of it that no worker has yet
   std::uint32_t num_tokens = 0;      // tokens already committed (a client that came back)
+  std::uint64_t epoch = 0;           // the life of the broker that says so
 };
 
 // Not accepted, nothing is kept. retry_after_ms > 0 where coming back can help.
@@ -119,7 +120,9 @@ struct Done {
   std::string error;            // when reason is kError
 };
 
-struct Keepalive {};
+struct Keepalive {
+  std::uint64_t epoch = 0;  // another than a request's: that broker does not follow it for this client
+};
 
 struct StatusReply {
   std::string json;  // one JSON object
