@@ -15,6 +15,7 @@ constexpr Nanos kPauseOfOurOwn = 2 * kSecond;
 constexpr Nanos kSettledAfter = 10 * kSecond;
 // A decoder has nothing to load: dying sooner than this counts as an early death.
 constexpr Nanos kDecoderProven = kSecond;
+constexpr Nanos kAfterOrderlyEnd = 100 * kMillisecond;
 constexpr Nanos kBusyTick = 20 * kMillisecond;    // while somebody starts: `ready` is seen soon
 constexpr Nanos kQuietTick = 250 * kMillisecond;
 // After SIGKILL only a process stuck in the kernel is left; nothing may keep us from leaving.
@@ -29,6 +30,7 @@ std::string describe(const ChildEnd& end) {
 }
 
 std::string seconds(Nanos time) {
+  if (time < kSecond) return std::to_string(time / kMillisecond) + " ms";
   return std::to_string(time / kSecond) + "." + std::to_string(time / (kSecond / 10) % 10) + " s";
 }
 
@@ -110,7 +112,7 @@ void SupervisorCore::on(const ChildExited& event) {
   note_death(*life, event.end);
   switch (event.id.role) {
     case Role::kBroker: broker_ended(event.end); break;
-    case Role::kDecoder: decoder_ended(); break;
+    case Role::kDecoder: decoder_ended(event.end); break;
     case Role::kWorker: worker_ended(*life, event.end); break;
   }
 }
@@ -255,9 +257,12 @@ void SupervisorCore::broker_ended(const ChildEnd& end) {
   if (decoder_.state == State::kRunning) end_child(decoder_, SIGKILL);
 }
 
-void SupervisorCore::decoder_ended() {
-  schedule(decoder_, true);
+void SupervisorCore::decoder_ended(const ChildEnd& end) {
+  schedule(decoder_, is_own_fault(end));
   decoder_.state = State::kHeld;  // its children may still write pixels
+  // It leaves in order when the broker is gone, whose own end is about to be seen.
+  const bool is_orderly = !end.is_signalled && end.code == kExitOk;
+  if (is_orderly) decoder_.start_at = std::max(decoder_.start_at, now_ + kAfterOrderlyEnd);
 }
 
 void SupervisorCore::worker_ended(Life& life, const ChildEnd& end) {

@@ -150,7 +150,7 @@ class SupervisorCore {
   void note_death(Life& life, const ChildEnd& end);
   void schedule(Life& life, bool is_own_fault);
   void broker_ended(const ChildEnd& end);
-  void decoder_ended();
+  void decoder_ended(const ChildEnd& end);
   void worker_ended(Life& life, const ChildEnd& end);
   void end_child(Life& life, int signal_number);
   void declare_dead(Life& life, bool is_own_fault, int exit_code);
