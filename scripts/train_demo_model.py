@@ -24,7 +24,7 @@ from safetensors.torch import load_file, save_file
 from demo_model import draw, export, loader
 from demo_model.model import DemoModel
 
-PEAK, WARMUP, FLAT, FLOOR = 8e-4, 600, 0.3, 0.01
+PEAK, WARMUP, FLAT, FLOOR = 6e-4, 600, 0.3, 0.01
 PART_BYTES = 15_000_000
 
 
@@ -192,6 +192,7 @@ def train(args, model, optimiser, loss_of, source, info, quick, device, began):
     before, start_step = info["seconds"], info["step"]
     waited, told, saved = 0.0, time.monotonic(), time.monotonic()
     told_step, pending, running = start_step, [], None
+    skipped = torch.zeros((), device=device)
     while info["step"] - start_step < args.steps:
         now = time.monotonic()
         if now - began > args.minutes * 60 or \
@@ -211,6 +212,9 @@ def train(args, model, optimiser, loss_of, source, info, quick, device, began):
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
         norm = torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        bad = ~torch.isfinite(norm)
+        optimiser.found_inf = bad.float()  # the fused step leaves everything as it is then
+        skipped += bad
         optimiser.step()
         # A batch's memory goes back to its drawer once the copy is over, one step later.
         pending.append(copied)
@@ -221,17 +225,19 @@ def train(args, model, optimiser, loss_of, source, info, quick, device, began):
             source.release()
         info["step"] = step + 1
         info["samples"] += len(host["ids"])
-        running = loss.detach() if running is None else running * 0.95 + loss.detach() * 0.05
+        value = torch.nan_to_num(loss.detach(), nan=9.0)
+        running = value if running is None else running * 0.95 + value * 0.05
         if info["step"] % 100 == 0 or info["step"] - start_step in (1, 5, 20):
             value = float(running)
             now = time.monotonic()
             print(f"step {info['step']} loss {value:.4f} norm {float(norm):.2f} "
                   f"lr {optimiser.param_groups[0]['lr']:.2e} "
                   f"{(info['step'] - told_step) / (now - told):.1f} steps/s waited {waited:.1f} s "
-                  f"at {(before + now - began) / 60:.2f} min", flush=True)
+                  f"at {(before + now - began) / 60:.2f} min skipped {int(skipped)}", flush=True)
             told, told_step = now, info["step"]
-            if not math.isfinite(value):
-                sys.exit("the loss is not finite; nothing was saved over the last good state")
+            if int(skipped) > 50:
+                sys.exit("gradients are not finite; nothing was saved over the last good state")
+            skipped.zero_()
         info["seconds"] = before + time.monotonic() - began
         if time.monotonic() - saved > 110:
             save_state(args.state, model, optimiser, info)
