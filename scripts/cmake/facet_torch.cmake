@@ -33,7 +33,10 @@ else()
     ${FACET_TORCH_DIR}/include ${FACET_TORCH_DIR}/include/torch/csrc/api/include)
   target_link_libraries(facet_torch_cpu INTERFACE
     ${FACET_TORCH_DIR}/lib/libtorch_cpu.so ${FACET_TORCH_DIR}/lib/libc10.so)
-  target_link_options(facet_torch_cpu INTERFACE
+  # libtorch's thread pool is OpenMP, of the library in the wheel: found by rpath, under the same
+  # name as gcc's. As a flag, since CMake warns of two places when it is given as a file.
+  target_compile_options(facet_torch_cpu INTERFACE -fopenmp)
+  target_link_options(facet_torch_cpu INTERFACE -fopenmp
     -Wl,-rpath,${FACET_TORCH_DIR}/lib -Wl,--allow-shlib-undefined)
   add_library(facet::torch_cpu ALIAS facet_torch_cpu)
   message(STATUS "libtorch: ${FACET_TORCH_VERSION} in ${FACET_TORCH_DIR} (CPU)")
