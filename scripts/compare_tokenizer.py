@@ -12,12 +12,42 @@ import sys
 import tempfile
 
 import text_samples
+from tokenizers import Tokenizer
 
 
 def run(tool, arguments, lines):
     text = "".join(json.dumps(line) + "\n" for line in lines)
     return subprocess.run([tool, *arguments], input=text.encode(), stdout=subprocess.PIPE,
                           check=True).stdout.decode().split("\n")[:-1]
+
+
+def hidden(tokenizer, added):
+    """The same tokenizer with its added tokens respelled, so that their usual spelling is text."""
+    data = json.loads(tokenizer.to_str())
+    names = {}
+    for index, token in enumerate(data["added_tokens"]):
+        names[token["content"]] = token["content"] = f"\ue100{index}\ue101"
+    data["post_processor"] = None
+    return Tokenizer.from_str(json.dumps(data)), names
+
+
+def compare_segments(tool, path, tokenizer, added, rng, count):
+    """Texts of alternating segments: template with added tokens, message text without."""
+    secret, names = hidden(tokenizer, added)
+    cases, texts = [], []
+    for _ in range(count):
+        segments, text = [], ""
+        for _ in range(rng.randrange(1, 6)):
+            token = rng.choice(added)
+            tail = rng.choice(["", "user\n", "\n", " ", "e", "\u0301"])
+            message = text_samples.random_text(rng, added, 6)
+            segments += [[token + tail, True], [message, False]]
+            text += names[token] + tail + message
+        cases.append(segments)
+        texts.append(text)
+    got = [[int(i) for i in line.split()] for line in run(tool, [path], cases)]
+    want = [e.ids for e in secret.encode_batch(texts, add_special_tokens=False)]
+    return [(c, w, g) for c, w, g in zip(cases, want, got, strict=True) if w != g]
 
 
 def main():
@@ -41,6 +71,8 @@ def main():
             for sequence, text in zip(ids, decoded, strict=True):
                 if tokenizer.decode(sequence, skip_special_tokens=True) != text:
                     pairs.append((sequence, tokenizer.decode(sequence), text))
+            if kind != "odd":  # its flags look at the characters beside a token
+                pairs += compare_segments(args.tool, path, tokenizer, added, rng, args.count // 4)
             for case, wanted, found in pairs[:5]:
                 print(f"{kind}: {case!r}\n  want {wanted}\n  got  {found}")
             print(f"{kind}: {len(pairs)} differences in {len(texts)} texts, {len(ids)} decodings, "

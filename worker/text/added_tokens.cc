@@ -119,7 +119,8 @@ Result<std::vector<AddedTokenSplit>> AddedTokenMatcher::split(
       if (token.lstrip) {
         range.begin = std::max(blanks_begin(text, range.begin, text_begin), text_begin);
       }
-      if (token.rstrip) range.end = blanks_end(text, range.end);
+      // Blanks that the token before took reach to text_begin: no need to read them again.
+      if (token.rstrip) range.end = blanks_end(text, std::max(range.end, text_begin));
       if (text_begin < range.begin) parts.push_back({-1, {text_begin, range.begin}});
       parts.push_back({token.id, range});
       text_begin = range.end;

@@ -80,11 +80,10 @@ Status Bpe::read_vocabulary(const nlohmann::json& json) {
   const auto vocab = json.find("vocab");
   if (vocab == json.end() || !vocab->is_object()) return refuse("vocab must be an object");
   vocabulary_.reserve(vocab->size());
-  for (const auto& [token, id] : vocab->items()) {
-    if (!id.is_number_unsigned() || id.get<std::uint64_t>() > INT32_MAX) {
-      return refuse("id " + id.dump() + " of token \"" + token + "\"");
-    }
-    vocabulary_.emplace(token, id.get<std::int32_t>());
+  for (const auto& [token, value] : vocab->items()) {
+    const auto id = as_token_id(value);
+    if (!id) return refuse("id " + value.dump() + " of token \"" + token + "\"");
+    vocabulary_.emplace(token, *id);
   }
   for (int byte = 0; byte < 256; ++byte) {
     const auto at = vocabulary_.find(byte_level_character(static_cast<std::uint8_t>(byte)));

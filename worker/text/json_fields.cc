@@ -46,6 +46,13 @@ Result<std::string> read_string(const nlohmann::json& object, std::string_view w
   return at->get<std::string>();
 }
 
+std::optional<std::int32_t> as_token_id(const nlohmann::json& value) {
+  if (!value.is_number_integer()) return std::nullopt;
+  const auto id = value.get<std::int64_t>();
+  if (id < 0 || id > INT32_MAX) return std::nullopt;
+  return static_cast<std::int32_t>(id);
+}
+
 Result<nlohmann::json> read_json_file(const std::string& path) {
   errno = 0;
   std::ifstream file(path, std::ios::binary);

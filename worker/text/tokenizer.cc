@@ -12,6 +12,7 @@
 #include "worker/text/nfc.h"
 #include "worker/text/pre_tokenizer.h"
 #include "worker/text/prompt_text.h"
+#include "worker/text/tokenize.h"
 #include "worker/text/tokenizer_file.h"
 
 namespace facet {

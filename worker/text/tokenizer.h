@@ -60,8 +60,4 @@ class Tokenizer {
   std::unique_ptr<State> state_;
 };
 
-// Tokens of a whole text with added tokens parsed; what `facet tokenize` prints.
-Result<std::vector<std::int32_t>> tokenize_text(const std::filesystem::path& model_dir,
-                                                std::string_view text);
-
 }  // namespace facet

@@ -24,10 +24,8 @@ Result<AddedToken> read_added_token(const nlohmann::json& json, std::string_view
                                             "normalized", "special", "__type"}));
   AddedToken token;
   const auto& id = field(json, "id");
-  if (!id.is_null() && !(id.is_number_unsigned() && id.get<std::uint64_t>() <= INT32_MAX)) {
-    return refuse(where, "id " + id.dump());
-  }
-  token.id = id.is_null() ? -1 : id.get<std::int32_t>();
+  if (!id.is_null() && !as_token_id(id)) return refuse(where, "id " + id.dump());
+  token.id = as_token_id(id).value_or(-1);
   token.content = FACET_TRY(read_string(json, where, "content", ""));
   token.single_word = FACET_TRY(read_bool(json, where, "single_word", false));
   token.lstrip = FACET_TRY(read_bool(json, where, "lstrip", false));
@@ -126,8 +124,8 @@ Result<std::vector<std::int32_t>> read_template_prefix(const nlohmann::json& jso
       return refuse(where, "template piece " + piece.dump());
     }
     for (const auto& id : ids) {
-      if (!id.is_number_unsigned()) return refuse(where, "id " + id.dump());
-      prefix.push_back(id.get<std::int32_t>());
+      if (!as_token_id(id)) return refuse(where, "id " + id.dump());
+      prefix.push_back(*as_token_id(id));
     }
   }
   return prefix;
