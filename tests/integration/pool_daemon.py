@@ -53,8 +53,8 @@ count = {workers}
 runtime_dir = "{folder}/run"
 {broker}
 [ring]
-ingest = "64MiB"
-pixels = "128MiB"
+ingest_bytes = "64MiB"
+pixel_bytes = "128MiB"
 {ring}
 [decoder]
 processes = 2

@@ -1,4 +1,4 @@
-"""Mixed images of odd sizes, drawn from a seed: JPEG and PNG in the modes that occur in the wild."""
+"""Mixed images of odd sizes, drawn from a seed: JPEG and PNG, the modes that occur in the wild."""
 
 import io
 import os
