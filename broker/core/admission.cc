@@ -197,7 +197,7 @@ void handle_generate(CoreState& s, ClientGenerate generate) {
   if (!why) why = accept(s, generate, body_hash);
   if (!why) return;
   why->id = id;
-  drop_upload(s, id);
+  refuse_try(s, id, *why);
   refuse(s, generate.client, std::move(*why));
 }
 

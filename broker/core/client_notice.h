@@ -8,7 +8,7 @@
 
 namespace facet {
 
-// One connection of a client. Given by the service, never used twice.
+// One connection of a client. Given by the service, never 0, never used twice.
 using ClientToken = std::uint64_t;
 
 using ClientNotice = std::variant<Accepted, Refused, Tokens, Done, Keepalive>;

@@ -212,6 +212,13 @@ void client_gone(CoreState& s, ClientToken token) {
   for (const auto& [id, cursor] : found->second.cursors) {
     drop_watcher(*find_request(s, id), token);
   }
+  // Nothing counts against it any more, should a late message bring its token back.
+  for (auto& [id, r] : s.requests) {
+    if (r.owner == token) r.owner = 0;
+  }
+  for (auto& [id, upload] : s.uploads) {
+    if (upload.owner == token) upload.owner = 0;
+  }
   s.due_clients.erase(token);
   s.clients.erase(found);
 }

@@ -145,8 +145,9 @@ Status check_clients(const CoreState& s) {
 }  // namespace
 
 bool is_idle(const CoreState& s) {
-  if (s.num_unfinished > 0 || !s.uploads.empty() || !s.decode_jobs.empty() || !s.graves.empty()) {
-    return false;
+  if (s.num_unfinished > 0 || !s.decode_jobs.empty() || !s.graves.empty()) return false;
+  for (const auto& [id, upload] : s.uploads) {
+    if (upload.bytes > 0) return false;
   }
   for (const Worker& worker : s.workers) {
     if (!worker.assignments.empty()) return false;

@@ -214,6 +214,14 @@ void handle_put(CoreState& s, const ClientPut& put) {
   if (why) refuse_upload(s, put.client, id, upload, std::move(*why));
 }
 
+void refuse_try(CoreState& s, const RequestId& id, const Refused& why) {
+  const auto found = s.uploads.find(id);
+  if (found == s.uploads.end()) return;
+  release_images(s, found->second);
+  found->second.refusal = why;
+  s.due_clients.insert(found->second.owner);
+}
+
 void drop_upload(CoreState& s, const RequestId& id) {
   const auto found = s.uploads.find(id);
   if (found == s.uploads.end()) return;

@@ -112,14 +112,15 @@ void images_released(CoreState& s, Request* r, Assignment& assignment) {
 }  // namespace
 
 bool apply_update(CoreState& s, std::uint32_t index, const SequenceUpdate& update) {
-  Worker& worker = s.workers[index];
   AssignmentKey key{update.id, update.attempt};
 #ifdef FACET_MUTATION_NO_FENCE
   if (const Request* known = find_request(s, update.id);
-      known != nullptr && known->phase == Phase::kRunning && known->worker == index) {
+      known != nullptr && known->phase == Phase::kRunning) {
+    index = known->worker;
     key.attempt = known->progress.attempts;
   }
 #endif
+  Worker& worker = s.workers[index];
   const auto found = worker.assignments.find(key);
   if (found == worker.assignments.end()) {
     ++s.counters.stale_dropped;
