@@ -2,11 +2,9 @@
 #pragma once
 
 #include <cstdint>
-#include <nlohmann/json_fwd.hpp>
 #include <string>
 #include <vector>
 
-#include "common/base/result.h"
 #include "worker/engine/device.h"
 
 namespace facet {
@@ -42,9 +40,6 @@ struct MemoryPlan {
   // Sequences of `tokens` positions each that run at once.
   std::int32_t lanes_at(std::int32_t tokens) const;
 };
-
-nlohmann::json plan_json(const MemoryPlan& plan);
-std::string plan_text(const MemoryPlan& plan);  // a table for people
 
 // "1.50 GB", decimal units as in the configuration.
 std::string bytes_text(std::uint64_t bytes);

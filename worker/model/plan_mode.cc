@@ -10,6 +10,7 @@
 #include "common/config/byte_size.h"
 #include "common/control/fds.h"
 #include "worker/model/model_start.h"
+#include "worker/model/plan_report.h"
 
 namespace facet {
 namespace {

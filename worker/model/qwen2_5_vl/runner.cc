@@ -68,6 +68,16 @@ class QwenRunner final : public ModelRunner {
   at::Tensor image_rows_;
 };
 
+// libtorch takes the second number once in a process.
+void set_threads(int threads) {
+  at::set_num_threads(threads);
+  static const bool kOnce = [] {
+    at::set_num_interop_threads(1);
+    return true;
+  }();
+  (void)kOnce;
+}
+
 template <class T>
 std::unique_ptr<ModelRunner> make(const QwenConfig& config, const TensorTable& tensors,
                                   const RunnerOptions& options, const ProgressTick& tick) {
@@ -85,8 +95,7 @@ Result<std::unique_ptr<ModelRunner>> make_qwen_runner(const QwenConfig& config,
     return Error(Code::kUnsupported, "this version runs a model on one CPU device only");
   return torch_guard("loading the model", [&]() -> Result<std::unique_ptr<ModelRunner>> {
     const c10::InferenceMode no_grad;
-    at::set_num_threads(options.threads);
-    at::set_num_interop_threads(1);
+    set_threads(options.threads);
     return options.bf16 ? make<Bf16>(config, tensors, options, tick)
                         : make<float>(config, tensors, options, tick);
   });
