@@ -1,0 +1,62 @@
+#include "broker/cli/cli.h"
+
+#include <CLI/CLI.hpp>
+#include <cstdio>
+
+#include "broker/cli/batch_command.h"
+#include "broker/cli/exit_codes.h"
+#include "broker/cli/model_commands.h"
+#include "broker/cli/run_command.h"
+#include "broker/cli/status_command.h"
+
+namespace facet {
+namespace {
+
+struct AllOptions {
+  RunOptions run;
+  BatchOptions batch;
+  StatusOptions status;
+  TokenizeOptions tokenize;
+  PlanOptions plan;
+};
+
+int dispatch(const CLI::App& app, const AllOptions& options) {
+  if (app.got_subcommand("run")) return run_command(options.run);
+  if (app.got_subcommand("batch")) return batch_command(options.batch);
+  if (app.got_subcommand("status")) return status_command(options.status);
+  if (app.got_subcommand("tokenize")) return tokenize_command(options.tokenize);
+  return plan_command(options.plan);
+}
+
+}  // namespace
+
+int run_cli(int argc, char** argv) try {
+  CLI::App app("Facet: answers about images, from the GPUs (or the CPU) of this host.", "facet");
+  AllOptions options;
+  app.require_subcommand(1);
+  app.set_version_flag("--version", FACET_VERSION);
+  add_run_command(*app.add_subcommand("run", "one question, its answer streamed"), options.run);
+  add_batch_command(*app.add_subcommand("batch", "a question about each image of a folder"),
+                    options.batch);
+  add_status_command(*app.add_subcommand("status", "the daemon's workers, queue and memory"),
+                     options.status);
+  add_tokenize_command(*app.add_subcommand("tokenize", "a text's token ids"), options.tokenize);
+  add_plan_command(*app.add_subcommand("plan", "what a model needs, before it is loaded"),
+                   options.plan);
+  app.footer(R"(Examples:
+  facet run photo.jpg -p "What is in this picture?"
+  facet batch photos/ -p "What is in this picture?" -o answers.jsonl
+  facet status
+`facet COMMAND --help` says more.)");
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& error) {
+    return app.exit(error) == 0 ? kCliOk : kCliUsage;
+  }
+  return dispatch(app, options);
+} catch (const std::exception& error) {  // of a library; our own code returns its errors
+  std::fprintf(stderr, "facet: %s\n", error.what());
+  return kCliFailed;
+}
+
+}  // namespace facet

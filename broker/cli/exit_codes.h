@@ -1,0 +1,14 @@
+// Exit codes of `facet`. They are part of its interface: scripts depend on them.
+#pragma once
+
+namespace facet {
+
+enum CliExit : int {
+  kCliOk = 0,
+  kCliFailed = 1,    // the request, or some of a batch, failed
+  kCliUsage = 2,     // wrong arguments, or files that cannot be used as asked
+  kCliNoDaemon = 3,  // no daemon could be reached or started
+  kCliInterrupted = 130,
+};
+
+}  // namespace facet

@@ -1,0 +1,27 @@
+// The other programs of this build: in the folder of the running one.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "common/base/result.h"
+
+namespace facet {
+
+std::string own_folder();
+
+// kNotFound: it is not there, or cannot be executed.
+Result<std::string> find_sibling(const std::string& name);
+
+// Replaces this process. Returns only on failure.
+Error exec_program(const std::string& path, const std::vector<std::string>& arguments);
+
+// Runs it with standard output captured (at most 16 MiB) and the rest inherited.
+struct ProgramOutput {
+  int exit_code = 0;  // 128 + signal when it was killed
+  std::string out;
+};
+Result<ProgramOutput> run_program(const std::string& path,
+                                  const std::vector<std::string>& arguments);
+
+}  // namespace facet

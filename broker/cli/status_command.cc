@@ -1,0 +1,54 @@
+#include "broker/cli/status_command.h"
+
+#include <CLI/CLI.hpp>
+#include <cstdio>
+
+#include "broker/cli/exit_codes.h"
+#include "broker/cli/run_command.h"
+#include "broker/cli/status_table.h"
+#include "common/client/client.h"
+
+namespace facet {
+namespace {
+
+constexpr Nanos kAnswerTime = 5 * kSecond;
+
+Result<std::string> ask(const StatusOptions& options) {
+  const SocketChoice choice = FACET_TRY(choose_sockets(options.daemon));
+  const std::string socket = FACET_TRY(find_daemon(choice));
+  Client client = FACET_TRY(Client::connect(socket));
+  return client.status(kAnswerTime);
+}
+
+}  // namespace
+
+void add_status_command(CLI::App& app, StatusOptions& options) {
+  auto* socket = app.add_option("--socket", options.daemon.socket, "the daemon's socket");
+  app.add_option("--config", options.daemon.config, "the daemon of this configuration")
+      ->excludes(socket);
+  app.add_flag("--json", options.json, "the daemon's own JSON object");
+  app.footer(R"(Examples:
+  facet status
+  facet status --json | jq '.workers[].state'
+  facet status --config /etc/facet/facet.toml
+
+Exit codes: 0 shown, 2 wrong use, 3 no daemon.)");
+}
+
+int status_command(const StatusOptions& options) {
+  const auto json = ask(options);
+  if (!json) return report_no_daemon(json.error());
+  if (options.json) {
+    std::printf("%s\n", json->c_str());
+    return kCliOk;
+  }
+  const auto table = status_table(*json);
+  if (!table) {
+    std::fprintf(stderr, "facet: %s\n", table.error().message.c_str());
+    return kCliFailed;
+  }
+  std::fputs(table->c_str(), stdout);
+  return kCliOk;
+}
+
+}  // namespace facet
