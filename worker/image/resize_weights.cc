@@ -43,14 +43,15 @@ ResizeWeights bicubic_weights(std::int64_t input_size, std::int64_t output_size)
   const double support = scale >= 1.0 ? kSupport * scale : kSupport;
   const double inverse_scale = scale >= 1.0 ? 1.0 / scale : 1.0;
   ResizeWeights out;
-  out.num_taps = static_cast<std::int64_t>(std::ceil(support)) * 2 + 1;
+  const std::int64_t max_taps = static_cast<std::int64_t>(std::ceil(support)) * 2 + 1;
+  out.num_taps = (max_taps + 3) / 4 * 4;
   std::vector<double> exact(static_cast<std::size_t>(output_size * out.num_taps), 0.0);
   double largest = 0.0;
   for (std::int64_t i = 0; i < output_size; ++i) {
     const double center = scale * (static_cast<double>(i) + 0.5);
     const auto begin = std::max<std::int64_t>(static_cast<std::int64_t>(center - support + 0.5), 0);
     const auto end = std::min(static_cast<std::int64_t>(center + support + 0.5), input_size);
-    const auto count = std::clamp<std::int64_t>(end - begin, 0, out.num_taps);
+    const auto count = std::clamp<std::int64_t>(end - begin, 0, max_taps);
     double* weights = exact.data() + i * out.num_taps;
     double total = 0.0;
     for (std::int64_t k = 0; k < count; ++k) {

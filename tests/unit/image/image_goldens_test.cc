@@ -8,6 +8,7 @@
 
 #include "worker/image/qwen_patches.h"
 #include "worker/image/resize_bicubic.h"
+#include "worker/image/resize_passes.h"
 
 namespace facet {
 namespace {
@@ -100,6 +101,18 @@ TEST(ResizeBicubic, EqualsTheReferenceInEveryByte) {
     const ImageSize to{golden[2], golden[3]};
     EXPECT_EQ(crc32(resize_bicubic(image.view(), to).pixels), golden[5]) << golden;
     EXPECT_EQ(crc32(resize_bicubic(Strided(image).view, to).pixels), golden[5]) << golden;
+  }
+}
+
+TEST(ResizeBicubic, EveryKindOfCpuGivesTheSameBytes) {
+  const ResizePasses* fast = avx2_resize_passes();
+  if (fast == nullptr) return;  // this CPU has one kind
+  for (const ImageSize from : {ImageSize{1, 1}, {2, 3}, {31, 5}, {64, 33}, {200, 301}}) {
+    for (const ImageSize to : {ImageSize{1, 5}, {7, 6}, {28, 56}, {199, 300}, {400, 17}}) {
+      RgbImage image = picture(from.height, from.width, 3);
+      EXPECT_EQ(resize_bicubic_with(*fast, image.view(), to).pixels,
+                resize_bicubic_with(plain_resize_passes(), image.view(), to).pixels);
+    }
   }
 }
 
