@@ -9,6 +9,8 @@
 #include <boost/interprocess/mapped_region.hpp>
 #include <boost/interprocess/shared_memory_object.hpp>
 #include <cerrno>
+#include <fstream>
+#include <optional>
 #include <string>
 #include <utility>
 
@@ -30,7 +32,28 @@ struct MappableFd {
   }
 };
 
+// MemAvailable of /proc/meminfo, in bytes: what can be taken without pushing others out.
+std::optional<std::uint64_t> available_memory() {
+  std::ifstream meminfo("/proc/meminfo");
+  std::string key;
+  std::uint64_t kilobytes = 0;
+  std::string unit;
+  while (meminfo >> key >> kilobytes) {
+    if (key == "MemAvailable:") return kilobytes * 1024;
+    std::getline(meminfo, unit);
+  }
+  return std::nullopt;
+}
+
+// Takes the memory now. A memfd knows no limit of its own: asking for more than there is would not
+// fail but set the kernel's OOM killer on everybody, so it is refused first.
 Status fill(int fd, std::uint64_t bytes) {
+  const auto available = available_memory();
+  if (available && bytes > *available) {
+    return Error(Code::kExhausted, "no room for " + std::to_string(bytes) +
+                                       " bytes of shared memory: " + std::to_string(*available) +
+                                       " are available");
+  }
   int error = 0;
   do {
     error = posix_fallocate(fd, 0, static_cast<off_t>(bytes));
