@@ -36,7 +36,13 @@ void Client::State::handle(const BrokerMessage& message, Nanos now) {
   if (const auto* status = std::get_if<StatusReply>(&message)) {
     status_json = status->json;
   } else if (const auto* accepted = std::get_if<Accepted>(&message)) {
-    if (pending.contains(accepted->id)) events.emplace_back(*accepted);
+    const auto found = pending.find(accepted->id);
+    if (found == pending.end()) return;
+    found->second.is_followed = true;
+    found->second.epoch = accepted->epoch;
+    events.emplace_back(*accepted);
+  } else if (const auto* alive = std::get_if<Keepalive>(&message)) {
+    keepalive(*alive, now);
   } else if (const auto* refusal = std::get_if<Refused>(&message)) {
     refused(*refusal, now);
   } else if (const auto* some = std::get_if<Tokens>(&message)) {
@@ -75,8 +81,20 @@ void Client::State::tokens(const Tokens& some) {
                 Error(Code::kCorrupt, "token " + std::to_string(some.index) + " came where token " +
                                           std::to_string(found->second.held) + " was due"));
   }
+  found->second.is_followed = true;
   found->second.held += static_cast<std::uint32_t>(some.token_ids.size());
   events.emplace_back(some);
+}
+
+// A new broker follows only the requests it was asked for: those of the former one are asked for
+// again, on a new connection like after silence.
+void Client::State::keepalive(const Keepalive& alive, Nanos now) {
+  for (const auto& [id, request] : pending) {
+    if (request.phase == PendingRequest::Phase::kWaiting && request.epoch != 0 &&
+        alive.epoch != 0 && request.epoch != alive.epoch) {
+      return reconnect(now);
+    }
+  }
 }
 
 void Client::State::fail(const RequestId& id, Error error) {
@@ -98,6 +116,9 @@ void Client::State::run_timers(Nanos now) {
     if (request.phase == PendingRequest::Phase::kWaiting) {
       const Nanos since = std::max({last_heard, last_moved, request.waiting_since});
       is_silent = is_silent || now - since > options.silence;
+      // Others are answered, this one is not: its generate went to a broker that died.
+      is_silent =
+          is_silent || (!request.is_followed && now - request.waiting_since > 2 * options.silence);
     } else if (request.phase == PendingRequest::Phase::kBackoff && now >= request.resume_at) {
       request.phase = PendingRequest::Phase::kSending;
       outbox.push_back(id);
@@ -125,6 +146,7 @@ void Client::State::reconnect(Nanos now) {
     // Where generate was sent the daemon has the images; else they begin again.
     if (request.phase == PendingRequest::Phase::kSending) request.upload.restart();
     request.phase = PendingRequest::Phase::kSending;
+    request.epoch = 0;
     outbox.push_back(id);
   }
 }
@@ -147,6 +169,7 @@ bool Client::State::send_request(const RequestId& id, PendingRequest& request, N
   request.phase = PendingRequest::Phase::kWaiting;
   request.was_submitted = true;
   request.waiting_since = now;
+  request.is_followed = false;
   if (request.cancel_wanted) control.push_back(encode_message(CancelRequest{id}));
   return true;
 }

@@ -28,6 +28,8 @@ struct PendingRequest {
   bool was_submitted = false;  // a generate went out, on whatever connection
   bool cancel_wanted = false;
   Nanos waiting_since = 0;
+  bool is_followed = false;  // the broker has answered since generate was sent
+  std::uint64_t epoch = 0;   // of the broker that accepted it
   Nanos resume_at = 0;
   Nanos give_up_at = 0;  // no more retries after this
 };
@@ -39,6 +41,7 @@ struct Client::State {
   void handle(const BrokerMessage& message, Nanos now);
   void refused(const Refused& refused, Nanos now);
   void tokens(const Tokens& tokens);
+  void keepalive(const Keepalive& keepalive, Nanos now);
   void run_timers(Nanos now);
   void reconnect(Nanos now);
   void pump(Nanos now);

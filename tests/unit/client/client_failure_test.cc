@@ -2,6 +2,8 @@
 #include <sys/socket.h>
 #include <sys/un.h>
 
+#include <map>
+
 #include "common/base/unique_fd.h"
 #include "tests/unit/client/fake_broker.h"
 
@@ -94,14 +96,57 @@ TEST(Client, SendsImagesAgainWhenTheDaemonForgotThem) {
 
 TEST(Client, KeepalivesAreSignsOfLife) {
   Pair pair(quick());
-  static_cast<void>(*pair.client.submit(ask()));
+  const RequestId id = *pair.client.submit(ask());
   const auto got = pair.next();
+  pair.broker.send(got.peer, Accepted{id, 0, 0, 7});
   const Nanos end = monotonic_now() + 600 * kMillisecond;
   while (monotonic_now() < end) {
-    pair.broker.send(got.peer, Keepalive{});
+    pair.broker.send(got.peer, Keepalive{7});
     pair.turn();
     EXPECT_FALSE(pair.broker.receive());
   }
+}
+
+TEST(Client, ANewBrokerIsAskedForWhatTheFormerOneFollowed) {
+  Pair pair;  // with its usual patience: it is the epoch that tells
+  const RequestId old_one = *pair.client.submit(ask(0, "old"));
+  const auto first = pair.next();
+  pair.broker.send(first.peer, Accepted{old_one, 0, 0, 7});
+  pair.broker.send(first.peer, Tokens{old_one, 0, {1}, "a"});
+  EXPECT_EQ(pair.next_event<Accepted>().epoch, 7u);
+  EXPECT_EQ(pair.next_event<Tokens>().text, "a");
+  const RequestId new_one = *pair.client.submit(ask(0, "new"));
+  pair.next();
+  pair.broker.send(first.peer, Accepted{new_one, 0, 0, 8});
+  pair.broker.send(first.peer, Keepalive{8});
+  std::map<RequestId, std::uint32_t> asked;
+  for (int i = 0; i < 2; ++i) {
+    const auto again = pair.next();
+    EXPECT_NE(again.peer, first.peer);
+    asked[again.as<GenerateRequest>().id] = again.as<GenerateRequest>().next_index;
+  }
+  EXPECT_EQ(asked.at(old_one), 1u);
+  EXPECT_EQ(asked.at(new_one), 0u);
+}
+
+TEST(Client, ARequestThatIsNotAnsweredAmongOthersIsSentAgain) {
+  Pair pair(quick());
+  const RequestId lost = *pair.client.submit(ask(0, "lost"));
+  const auto first = pair.next();
+  const RequestId other = *pair.client.submit(ask(0, "other"));
+  pair.next();
+  pair.broker.send(first.peer, Accepted{other, 0, 0, 7});
+  std::optional<FakeBroker::Got> again;
+  const Nanos deadline = monotonic_now() + 10 * kSecond;
+  while (!again && monotonic_now() < deadline) {
+    pair.broker.send(first.peer, Keepalive{7});
+    pair.turn();
+    again = pair.broker.receive();
+  }
+  ASSERT_TRUE(again);
+  EXPECT_NE(again->peer, first.peer);
+  const RequestId one = again->as<GenerateRequest>().id;
+  EXPECT_TRUE(one == lost || one == other);
 }
 
 TEST(Client, ABusyUserIsNotASilentDaemon) {

@@ -60,10 +60,11 @@ TEST(RoundTrip, OtherClientMessages) {
 }
 
 TEST(RoundTrip, BrokerMessages) {
-  const auto accepted =
-      get<Accepted>(decode_broker_message(encode_message(Accepted{samples::id(), 7, 11})));
+  const auto accepted = get<Accepted>(
+      decode_broker_message(encode_message(Accepted{samples::id(), 7, 11, 1ull << 60})));
   EXPECT_EQ(accepted.queue_position, 7u);
   EXPECT_EQ(accepted.num_tokens, 11u);
+  EXPECT_EQ(accepted.epoch, 1ull << 60);
 
   const auto refused = get<Refused>(
       decode_broker_message(encode_message(Refused{samples::id(), Code::kExhausted, "full", 250})));
@@ -94,7 +95,7 @@ TEST(RoundTrip, BrokerMessages) {
   EXPECT_EQ(done.code, Code::kQuarantined);
   EXPECT_EQ(done.error, "this request ended workers");
 
-  get<Keepalive>(decode_broker_message(encode_message(Keepalive{})));
+  EXPECT_EQ(get<Keepalive>(decode_broker_message(encode_message(Keepalive{9}))).epoch, 9u);
   EXPECT_EQ(get<StatusReply>(decode_broker_message(encode_message(StatusReply{"{}"}))).json, "{}");
 }
 
