@@ -50,8 +50,8 @@ int BrokerService::run() {
 
 void BrokerService::wait() {
   Nanos timeout = std::max<Nanos>(0, status_due_ - monotonic_now());
-  if (const auto deadline = core_.next_deadline()) {
-    timeout = std::min(timeout, std::max<Nanos>(0, *deadline - monotonic_now()));
+  for (const auto& deadline : {core_.next_deadline(), workers_.next_deadline()}) {
+    if (deadline) timeout = std::min(timeout, std::max<Nanos>(0, *deadline - monotonic_now()));
   }
   if (more_waits_) timeout = 0;
   const auto decoder_events =
@@ -104,9 +104,11 @@ void BrokerService::on_control(ControlChannel::Received received) {
     case ControlKind::kWorkerDead:
       spdlog::info("worker_dead worker={} incarnation={} own_fault={} exit_code={}", packet.worker,
                    packet.incarnation, packet.own_fault, packet.exit_code);
+      workers_.forget({packet.worker, packet.incarnation});
       feed(WorkerDead{packet.worker, packet.incarnation, packet.own_fault != 0, packet.exit_code});
       break;
     case ControlKind::kWorkerReaped:
+      workers_.forget({packet.worker, packet.incarnation});
       feed(WorkerReaped{packet.worker, packet.incarnation});
       break;
     case ControlKind::kWorkerDisabled:
@@ -165,6 +167,7 @@ bool BrokerService::receive_clients() {
 void BrokerService::tick_timers() {
   const Nanos now = monotonic_now();
   if (const auto deadline = core_.next_deadline(); deadline && *deadline <= now) feed(TimerTick{});
+  while (auto overdue = workers_.take_overdue(now)) feed(std::move(*overdue));
   if (now >= status_due_) report_status();
 }
 
@@ -199,11 +202,11 @@ void BrokerService::on(SendClient& action) {
 }
 
 void BrokerService::on(const SendDispatch& action) {
-  if (auto failed = workers_.send(action)) events_.push_back(std::move(*failed));
+  if (auto failed = workers_.send(action, monotonic_now())) events_.push_back(std::move(*failed));
 }
 
 void BrokerService::on(const SendCancel& action) {
-  if (auto failed = workers_.send(action)) events_.push_back(std::move(*failed));
+  if (auto failed = workers_.send(action, monotonic_now())) events_.push_back(std::move(*failed));
 }
 
 void BrokerService::on(const SendDecodeJob& action) { decoder_.send(action.job); }

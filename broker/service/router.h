@@ -45,7 +45,7 @@ class Router {
   Sent send(std::string_view identity, std::string_view payload);
 
   // Counts connections that came and went. Beyond the limit all of them are cut, which is all that
-  // ZeroMQ can do, and accepting starts anew: peers reconnect and ask again. True when that happened.
+  // ZeroMQ can do, and accepting starts anew: peers reconnect and ask again. True: it happened.
   bool update_connections();
   int num_connections() const { return num_connections_; }
 

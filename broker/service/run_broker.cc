@@ -66,8 +66,9 @@ Status bind_life_to_supervisor() {
 }
 
 CoreSeams core_seams(const Config& config) {
-  const ImageLimits limits{.max_side = static_cast<std::uint32_t>(config.broker.max_image_side),
-                           .max_pixels = static_cast<std::uint64_t>(config.broker.max_image_pixels)};
+  const ImageLimits limits{
+      .max_side = static_cast<std::uint32_t>(config.broker.max_image_side),
+      .max_pixels = static_cast<std::uint64_t>(config.broker.max_image_pixels)};
   CoreSeams seams;
   seams.probe_image = [limits](std::span<const std::uint8_t> encoded) -> Result<ProbedImage> {
     const ImageInfo info = FACET_TRY(read_image_header(encoded, limits));

@@ -33,6 +33,9 @@ inline constexpr int kDrainLingerMs = 2000;
 // Unheard of for this long, a client may lose its place in a full table: a waiting client gets a
 // keepalive each second and comes back after three.
 inline constexpr Nanos kClientStaleAfter = 3 * kSecond;
+// How long the supervisor may take to say what became of a worker whose connection ended. A large
+// process is reaped in half a second; a worker that lives on without a connection is replaced.
+inline constexpr Nanos kVerdictGrace = 3 * kSecond;
 // How often the supervisor is told that the loop turns.
 inline constexpr Nanos kStatusInterval = kSecond / 2;
 // Where a client should come back that found the table full.

@@ -2,9 +2,11 @@
 
 #include <spdlog/spdlog.h>
 
+#include <algorithm>
 #include <charconv>
 #include <utility>
 
+#include "broker/service/service_limits.h"
 #include "common/protocol/codec.h"
 
 namespace facet {
@@ -64,17 +66,41 @@ std::optional<Event> WorkerPort::decode(const WorkerIdentity& from,
   return WorkerUnreachable{from.worker, from.incarnation};
 }
 
-std::optional<Event> WorkerPort::send(const SendDispatch& action) {
-  return send({action.worker, action.incarnation}, encode_message(action.dispatch));
+std::optional<Event> WorkerPort::send(const SendDispatch& action, Nanos now) {
+  return send({action.worker, action.incarnation}, encode_message(action.dispatch), now);
 }
 
-std::optional<Event> WorkerPort::send(const SendCancel& action) {
-  return send({action.worker, action.incarnation}, encode_message(action.cancel));
+std::optional<Event> WorkerPort::send(const SendCancel& action, Nanos now) {
+  return send({action.worker, action.incarnation}, encode_message(action.cancel), now);
 }
 
-std::optional<Event> WorkerPort::send(const WorkerIdentity& to, std::string_view payload) {
-  if (router_.send(format_worker_identity(to), payload) == Router::Sent::kYes) return std::nullopt;
-  return WorkerUnreachable{to.worker, to.incarnation};
+std::optional<Event> WorkerPort::send(const WorkerIdentity& to, std::string_view payload,
+                                      Nanos now) {
+  switch (router_.send(format_worker_identity(to), payload)) {
+    case Router::Sent::kYes: return std::nullopt;
+    case Router::Sent::kFull: return WorkerUnreachable{to.worker, to.incarnation};
+    case Router::Sent::kGone: break;
+  }
+  if (std::none_of(lost_.begin(), lost_.end(), [&](const Lost& l) { return l.worker == to; })) {
+    lost_.push_back({to, now + kVerdictGrace});
+  }
+  return std::nullopt;
+}
+
+void WorkerPort::forget(const WorkerIdentity& worker) {
+  std::erase_if(lost_, [&](const Lost& lost) { return lost.worker == worker; });
+}
+
+std::optional<Event> WorkerPort::take_overdue(Nanos now) {
+  if (lost_.empty() || lost_.front().due > now) return std::nullopt;
+  const WorkerIdentity worker = lost_.front().worker;
+  lost_.erase(lost_.begin());
+  return WorkerUnreachable{worker.worker, worker.incarnation};
+}
+
+std::optional<Nanos> WorkerPort::next_deadline() const {
+  if (lost_.empty()) return std::nullopt;
+  return lost_.front().due;
 }
 
 }  // namespace facet

@@ -2,10 +2,10 @@
 #pragma once
 
 #include <cstdint>
-#include <functional>
 #include <optional>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "broker/core/actions.h"
 #include "broker/core/events.h"
@@ -33,18 +33,33 @@ class WorkerPort {
   // False when there is no message.
   bool receive(std::optional<Event>& event);
 
-  // What to tell the core when the message could not be sent.
-  std::optional<Event> send(const SendDispatch& action);
-  std::optional<Event> send(const SendCancel& action);
+  // What to tell the core at once when the message could not be sent: a worker that takes nothing
+  // more. A worker whose connection has ended is most likely dead, and only the supervisor knows
+  // whether by its own fault: the core hears of it from there, or after kVerdictGrace from
+  // take_overdue().
+  std::optional<Event> send(const SendDispatch& action, Nanos now);
+  std::optional<Event> send(const SendCancel& action, Nanos now);
+
+  // The supervisor has said what became of this life of the worker.
+  void forget(const WorkerIdentity& worker);
+  // WorkerUnreachable for a worker that lost its connection and about which nothing was said.
+  std::optional<Event> take_overdue(Nanos now);
+  std::optional<Nanos> next_deadline() const;
 
   std::uint64_t num_malformed() const { return malformed_; }
 
  private:
   std::optional<Event> decode(const WorkerIdentity& from, const Router::Message& message);
-  std::optional<Event> send(const WorkerIdentity& to, std::string_view payload);
+  std::optional<Event> send(const WorkerIdentity& to, std::string_view payload, Nanos now);
+
+  struct Lost {
+    WorkerIdentity worker;
+    Nanos due = 0;
+  };
 
   Router& router_;
   const std::uint32_t num_workers_;
+  std::vector<Lost> lost_;  // connections that ended, in the order of their time; few
   std::uint64_t malformed_ = 0;
   LogLimiter log_limiter_{10, kSecond};
 };

@@ -60,6 +60,7 @@ pixel_bytes = "128MiB"
 processes = 2
 {decoder}
 [supervisor]
+drain_ms = 5000
 {supervisor}
 [log]
 level = "{log_level}"

@@ -209,14 +209,19 @@ class Identity(PoolTest):
         _, client = self.pool(workers=1, worker="echo.token_us = 5000\nmax_lanes = 1\ncredits = 1")
         params = {"max_tokens": 5000, "ignore_eos": True}
         running = client.submit(Request("runs", [jpeg()], params))
+        client.poll_until(lambda: running.tokens, 10)
         waiting = client.submit(Request("waits", [jpeg()], params))
-        client.poll_until(lambda: running.tokens and waiting.accepted, 10)
-        client.cancel(Request("unknown"))
+        client.poll_until(lambda: waiting.accepted, 10)
+        unknown = Request("unknown")
+        client.requests[unknown.id] = unknown
+        client.cancel(unknown)
+        client.poll_until(lambda: unknown.finished, 10)
+        self.assertEqual(unknown.refused["code"], "not_found")
         client.cancel(waiting)
         client.poll_until(lambda: waiting.finished, 10)
         client.cancel(running)
         client.poll_until(lambda: running.finished, 10)
-        client.cancel(running)
+        client.cancel(running)  # is over already: says so again or not, but changes nothing
         for request in (running, waiting):
             self.assertEqual(request.done["finish_reason"], "cancelled")
         self.assertEqual(waiting.tokens, [])
@@ -270,7 +275,7 @@ class Limits(PoolTest):
             ([good, good, png_header(20000, 5)], "too_large", "image 2"),
             ([png_header(16000, 16000)], "too_large", "image 0"),
             ([good, b"GIF89a" + bytes(100)], "unsupported", "image 1"),
-            ([b""], None, "image 0"),
+            ([b""], "invalid_argument", "total"),
             ([png_header(0, 5)], "invalid_argument", "image 0"),
             ([good] * 4, None, "3"),
         ]

@@ -14,6 +14,8 @@
 #include <thread>
 #include <vector>
 
+#include "broker/service/service_limits.h"
+#include "broker/service/worker_port.h"
 #include "common/base/unique_fd.h"
 
 namespace facet {
@@ -202,6 +204,25 @@ TEST_F(RouterTest, ASecondLifeOnTheSameListenerServesTheSamePeers) {
     const auto message = router->receive();
     return message && message->map.to_string() == "two" && message->identity == "stays";
   }));
+}
+
+TEST_F(RouterTest, WorkerWithoutConnectionWaitsForTheSupervisorsVerdict) {
+  auto router = make_router();
+  WorkerPort port(*router, 4);
+  const Nanos now = 100 * kSecond;
+  EXPECT_FALSE(port.next_deadline().has_value());
+  EXPECT_FALSE(port.send(SendCancel{.worker = 1, .incarnation = 7}, now).has_value());
+  EXPECT_FALSE(port.send(SendCancel{.worker = 2, .incarnation = 8}, now + kSecond).has_value());
+  EXPECT_FALSE(port.send(SendCancel{.worker = 1, .incarnation = 7}, now + kSecond).has_value());
+  EXPECT_EQ(port.next_deadline(), now + kVerdictGrace);
+  EXPECT_FALSE(port.take_overdue(now + kVerdictGrace - 1).has_value());
+  port.forget({1, 7});  // it is dead, and the core knows why
+  EXPECT_FALSE(port.take_overdue(now + kVerdictGrace).has_value());
+  const auto overdue = port.take_overdue(now + kSecond + kVerdictGrace);
+  ASSERT_TRUE(overdue && std::holds_alternative<WorkerUnreachable>(*overdue));
+  EXPECT_EQ(std::get<WorkerUnreachable>(*overdue).worker, 2u);
+  EXPECT_EQ(std::get<WorkerUnreachable>(*overdue).incarnation, 8u);
+  EXPECT_FALSE(port.next_deadline().has_value());
 }
 
 TEST_F(RouterTest, LongPathIsRefusedByName) {
