@@ -85,12 +85,13 @@ class Rules(unittest.TestCase):
     def test_long_functions(self):
         body = "  f();\n" * 70
         self.assert_found("b() has 72 lines", {
-            "common/base/a.cc": "namespace n {\nvoid A::b(int x,\n  int y) const {\n" + body + "}\n}\n"})
+            "common/base/a.cc":
+                "namespace n {\nvoid A::b(int x,\n  int y) const {\n" + body + "}\n}\n"})
         self.assert_found("c() has 72 lines", {
             "common/base/a.cc": "class A : public B {\n  int c() {\n" + body + "}\n};\n"})
         self.assertEqual(self.offences({
-            "common/base/a.cc": "struct A {\n" + "  int x = 0;\n" * 80 + "};\nconst int k[] = {\n"
-                                + "  1,\n" * 80 + "};\n"}), [])
+            "common/base/a.cc": "struct A {\n" + "  int x = 0;\n" * 80 + "};\n"
+                                "const int k[] = {\n" + "  1,\n" * 80 + "};\n"}), [])
 
     def test_exceptions(self):
         for word in ("throw 1;", "try {", "} catch (...) {"):

@@ -88,7 +88,8 @@ EXCEPTION_ADAPTERS = {
 BANNED_WORDS = {
     r"\bTODO\b|\bFIXME\b|\bXXX\b|\bHACK\b": "do it, or describe it as a limit in the README",
     r"\b[Ii]ssue #?\d|\([Ii]ssue|#\d+\b(?=\))": "say the reason, not a number in a tracker",
-    r"\b(this|previous|next|last|earlier|later) sessions?\b": "say what is so, not when it was made",
+    r"\b(this|previous|next|last|earlier|later) sessions?\b":
+        "say what is so, not when it was made",
     r"(?<![\w.])/(home|root|work|Users)/": "a path of one machine",
     # Loopback, the names reserved for examples, and XML name spaces, which are no addresses.
     r"\b(ftp|https?)://(?!127\.0\.0\.1|localhost|\[::1\]|ns\.|example\.)":
