@@ -13,6 +13,7 @@ Needs numpy, pillow, pyzmq, msgpack; for transformers also torch.
 """
 
 import argparse
+import functools
 import io
 import json
 import os
@@ -85,21 +86,32 @@ def ask_transformers(samples, args):
         args.model, dtype=torch.float32, attn_implementation="eager").eval()
     processor = transformers.AutoProcessor.from_pretrained(args.model)
     progress = Progress("transformers", len(samples))
-    answers = []
+    answers = [None] * len(samples)
     began = time.monotonic()
-    for sample in samples:
-        content = [{"type": "image"}] * len(sample.images)
-        content = content + [{"type": "text", "text": sample.question}]
-        prompt = processor.apply_chat_template([{"role": "user", "content": content}],
-                                               add_generation_prompt=True)
-        inputs = processor(text=[prompt], images=[Image.fromarray(i) for i in sample.images],
-                           return_tensors="pt")
+    for group in groups_of_equal_shape(samples):
+        prompts, images = [], []
+        for sample in (samples[i] for i in group):
+            content = [{"type": "image"}] * len(sample.images)
+            content = content + [{"type": "text", "text": sample.question}]
+            prompts.append(processor.apply_chat_template(
+                [{"role": "user", "content": content}], add_generation_prompt=True))
+            images += [Image.fromarray(i) for i in sample.images]
+        inputs = processor(text=prompts, images=images, return_tensors="pt")
         with torch.no_grad():
             out = model.generate(**inputs, max_new_tokens=MAX_TOKENS, do_sample=False)
-        ids = out[0, inputs["input_ids"].shape[1]:].tolist()
-        answers.append((ids, processor.tokenizer.decode(ids, skip_special_tokens=True)))
-        progress.step()
+        for i, row in zip(group, out[:, inputs["input_ids"].shape[1]:].tolist()):
+            ids = without_end(row, args.model)
+            answers[i] = (ids, processor.tokenizer.decode(ids, skip_special_tokens=True))
+            progress.step()
     return answers, time.monotonic() - began
+
+
+def groups_of_equal_shape(samples, most=16):
+    """Indices of samples whose prompts are equally long, so that a batch needs no padding."""
+    groups = {}
+    for i, sample in enumerate(samples):
+        groups.setdefault((len(sample.images), len(sample.question)), []).append(i)
+    return [group[at:at + most] for group in groups.values() for at in range(0, len(group), most)]
 
 
 def score(samples, answers):
@@ -111,12 +123,17 @@ def score(samples, answers):
     return round(100 * sum(right.values()) / max(1, len(samples)), 2), tasks
 
 
-def without_end(ids, model):
-    """Whether the end mark is reported is a matter of taste, not of the answer."""
+@functools.cache
+def end_ids(model):
     with open(os.path.join(model, "generation_config.json"), encoding="utf-8") as file:
         ends = json.load(file)["eos_token_id"]
-    ends = ends if isinstance(ends, list) else [ends]
-    return ids[:-1] if ids and ids[-1] in ends else ids
+    return frozenset(ends if isinstance(ends, list) else [ends])
+
+
+def without_end(ids, model):
+    """The ids before the end mark, which may be reported or not and is padded in a batch."""
+    ends = end_ids(model)
+    return ids[:next((i for i, each in enumerate(ids) if each in ends), len(ids))]
 
 
 def main():

@@ -1,6 +1,6 @@
 """Asks transformers for the answers that Facet must give, and writes them to tests/data.
 
-    python scripts/make_goldens.py OUT_DIR [--only fixture,pixels,tokenizer,demo]
+    python scripts/make_goldens.py OUT_DIR [--only pixels,tokenizer]
 
 Pinned: transformers 5.17.0, torch 2.11.0, torchvision 0.26.0. fp32 on the CPU, eager
 attention; the sdpa path is run too and its differences are recorded. Images are drawn from
@@ -226,18 +226,21 @@ def random_text(rng):
         lambda: "".join(rng.choice("abcdefghij ETAOIN'") for _ in range(rng.randint(1, 30))),
         lambda: rng.choice(fixture.CORPUS.split("\n"))[rng.randint(0, 20):][:rng.randint(1, 50)],
         lambda: " " * rng.randint(1, 9) + rng.choice(("", "x", "\n", "\t", "\r\n", "7")),
-        lambda: "".join(rng.choice("\n\r\t \u00a0\u2003\u3000a.") for _ in range(rng.randint(1, 12))),
+        lambda: "".join(rng.choice("\n\r\t \u00a0\u2003\u3000a.")
+                        for _ in range(rng.randint(1, 12))),
         lambda: rng.choice(fixture.SPECIALS),
         lambda: rng.choice(fixture.SPECIALS)[:-1] + rng.choice("> |"),
         lambda: "".join(chr(rng.choice((rng.randint(0xA1, 0x24F), rng.randint(0x370, 0x5FF),
                                         rng.randint(0x900, 0xDFF), rng.randint(0x3040, 0x9FFF),
-                                        rng.randint(0xAC00, 0xD7A3), rng.randint(0x1F300, 0x1FAFF))))
+                                        rng.randint(0xAC00, 0xD7A3),
+                                        rng.randint(0x1F300, 0x1FAFF))))
                         for _ in range(rng.randint(1, 10))),
         lambda: "".join(rng.choice("aeiouAncç") + chr(rng.randint(0x300, 0x345))
                         for _ in range(rng.randint(1, 6))),
         lambda: rng.choice(("'s", "'T", "'Re", "'VE", "'ll", "'D", "\u2019s", "it's", "'S's")),
         lambda: str(rng.randint(0, 10 ** rng.randint(1, 12))) + rng.choice(("", "%", "½", "²", "٣")),
-        lambda: rng.choice(("👩‍💻", "🇩🇪", "❤️", "👍🏽", "\u200d", "\ufeff", "\u0000", "\u007f", "ﬁ", "Å")),
+        lambda: rng.choice(("👩‍💻", "🇩🇪", "❤️", "👍🏽", "\u200d", "\ufeff", "\u0000", "\u007f",
+                            "ﬁ", "Å")),
     )
     return "".join(rng.choice(kinds)() for _ in range(rng.randint(0, 5)))
 
@@ -252,9 +255,7 @@ def tokenizer_goldens(out, directory, seed):
         for _ in range(2000):
             words = random_text(rng)
             ids = tokenizer.encode(words, add_special_tokens=False).ids
-            # The demo tokenizer has no merges, so long lists say little: keep a few hundred.
-            if name == "fixture" or len(cases) < 400:
-                cases.append((words, ids))
+            cases.append((words, ids))
         write(os.path.join(out, f"tokenizer_{name}.json"), {
             "what": "[text, ids] pairs; no special tokens added around the text",
             "versions": versions(), "cases": cases})

@@ -1,7 +1,7 @@
 """Trains the demo model on one GPU, in runs that can be stopped and resumed.
 
-    python scripts/train_demo_model.py --state DIR --out DIR --minutes 9 --total-minutes 17.5
-    python scripts/train_demo_model.py --state DIR --out DIR --minutes 9 --total-minutes 17.5 --resume DIR
+    python scripts/train_demo_model.py --state S --out M --minutes 9 --total-minutes 18
+    python scripts/train_demo_model.py --state S --out M --minutes 10 --total-minutes 18 --resume S
 
 The learning rate follows the share of --total-minutes that has been trained, so that a faster
 GPU sees more samples and the schedule always ends. --state holds what --resume needs: fp32

@@ -28,8 +28,9 @@ def main(directory):
             images = [Image.fromarray(i) for i in sample.images]
             content = [{"type": "image"}] * len(images)
             words = [{"type": "text", "text": sample.question}]
-            message = {"role": "user", "content": words + content if text_first else content + words}
-            prompt = processor.apply_chat_template([message], add_generation_prompt=True)
+            parts = words + content if text_first else content + words
+            prompt = processor.apply_chat_template([{"role": "user", "content": parts}],
+                                                   add_generation_prompt=True)
             inputs = processor(text=[prompt], images=images, return_tensors="pt")
             ids = text.prompt_ids(sample.question, len(images), text_first)
             assert inputs["input_ids"][0].tolist() == ids, (prompt, ids)

@@ -47,6 +47,7 @@ def main(directory):
                      for pixels, mark in zip(sample.images, marks)]
             lines.append({"image": names if len(names) > 1 else names[0],
                           "question": sample.question, "answer": sample.answer, "task": task})
+        assert len(seen) == wanted, f"{task}: only {len(seen)} different answers"
     with open(os.path.join(directory, "samples.jsonl"), "w", encoding="utf-8") as file:
         for line in lines:
             file.write(json.dumps(line) + "\n")
