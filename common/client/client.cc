@@ -90,7 +90,7 @@ std::vector<ClientEvent> Client::poll(Nanos timeout) {
 
 Result<std::string> Client::status(Nanos timeout) {
   const Nanos deadline = monotonic_now() + timeout;
-  state_->status_json.reset();
+  state_->is_asking_status = true;
   state_->control.push_back(encode_message(StatusQuery{}));
   std::vector<ClientEvent> kept;  // for the next poll
   while (!state_->status_json && monotonic_now() < deadline) {
@@ -99,6 +99,7 @@ Result<std::string> Client::status(Nanos timeout) {
     state_->events.clear();
   }
   state_->events = std::move(kept);
+  state_->is_asking_status = false;
   if (!state_->status_json) {
     return Error(Code::kTimeout, state_->socket_path + ": no answer within " +
                                      std::to_string(timeout / kMillisecond) + " ms");

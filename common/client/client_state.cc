@@ -34,7 +34,7 @@ void Client::State::receive_all(Nanos now) {
 
 void Client::State::handle(const BrokerMessage& message, Nanos now) {
   if (const auto* status = std::get_if<StatusReply>(&message)) {
-    status_json = status->json;
+    if (is_asking_status) status_json = status->json;
   } else if (const auto* accepted = std::get_if<Accepted>(&message)) {
     const auto found = pending.find(accepted->id);
     if (found == pending.end()) return;
@@ -208,7 +208,7 @@ bool Client::State::turn(Nanos deadline, bool may_wait) {
   receive_all(now);
   run_timers(now);
   pump(now);
-  if (!may_wait || !events.empty()) return true;
+  if (!may_wait || !events.empty() || status_json) return true;
   return link.wait(std::min(deadline, next_timer(now)) - now, wants_send());
 }
 

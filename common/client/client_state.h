@@ -60,6 +60,7 @@ struct Client::State {
   std::deque<RequestId> outbox;     // requests in kSending, in order
   std::deque<std::string> control;  // cancel and status, ahead of the outbox
   std::vector<ClientEvent> events;
+  bool is_asking_status = false;  // a status that comes later is dropped
   std::optional<std::string> status_json;
   Nanos last_heard = 0;
   Nanos last_moved = 0;  // sent or reconnected
