@@ -1,0 +1,93 @@
+#include "tests/unit/core/core_fixture.h"
+
+namespace facet {
+namespace {
+
+using Recovery = CoreFixture;
+
+TEST_F(Recovery, UnfinishedRequestsGoOnWithTheirTokensAndImages) {
+  worker_up(0, 10);
+  step(DecoderUp{});
+  ask_with_images(1, 2);
+  generate(request(2));
+  decode_all();
+  worker_says(0, 10, update(1, 1, 0, {5, 6}));
+  forget();
+  jobs.clear();
+  start();
+  EXPECT_EQ(core->num_unfinished(), 2u);
+  EXPECT_EQ(core->status().epoch, 2u);
+  EXPECT_EQ(ring->use(RingArena::kIngest).slots, 2u);
+  worker_up(0, 11);
+  step(DecoderUp{});
+  decode_all();
+  ASSERT_EQ(dispatches.size(), 2u);
+  const bool text_first = dispatches[0].dispatch.request.id == id(2);
+  const Dispatch& with_images = dispatches[text_first ? 1 : 0].dispatch;
+  EXPECT_EQ(with_images.attempt, 2u);
+  EXPECT_EQ(with_images.committed, (std::vector<std::int32_t>{5, 6}));
+  EXPECT_EQ(with_images.images.size(), 2u);
+  GenerateRequest again = request(1, 2);
+  again.next_index = 1;
+  generate(again, 7);
+  ASSERT_EQ(told<Tokens>(7).size(), 1u);
+  EXPECT_EQ(told<Tokens>(7)[0].index, 1u);
+}
+
+TEST_F(Recovery, FinishedOnesAreToldAgainAndEndWithTheirTime) {
+  worker_up(0, 10);
+  generate(request(1));
+  worker_says(0, 10, ending(1, 1, 0));
+  start();
+  generate(request(1), 2);
+  EXPECT_EQ(told<Done>(2).size(), 1u);
+  tick(limits.record_ttl);
+  EXPECT_EQ(ledger->use().records, 0u);
+}
+
+TEST_F(Recovery, UploadsAreLostAndTheirSlotsFree) {
+  put(1, 0, fake_image(9, 9));
+  start();
+  EXPECT_EQ(ring->use(RingArena::kIngest).used, 0u);
+  EXPECT_TRUE(core->is_idle());
+}
+
+TEST_F(Recovery, LostImagesOrAnUnreadableBodyEndTheRequestNotTheBroker) {
+  ask_with_images(1, 1);
+  generate(request(2));
+  const std::uint32_t slot = ledger->view(0).images[0].slot;
+  auto* slots = reinterpret_cast<RingSlot*>(ring_memory.span().data() + kRingSlotTableOffset);
+  slots[slot].state_gen.store(0xffffffffffffffff);
+  const_cast<char*>(ledger->view(1).body.data())[0] = 'X';
+  forget();
+  start();
+  EXPECT_EQ(core->num_unfinished(), 0u);
+  EXPECT_EQ(core->status().counters.failed[static_cast<int>(Code::kInternal)], 2u);
+  generate(request(1, 1), 5);
+  EXPECT_NE(told<Done>(5).at(0).error.find("images"), std::string::npos);
+}
+
+TEST_F(Recovery, ARecordInHandAtTwoBrokerDeathsIsQuarantined) {
+  generate(request(1));
+  generate(request(2));
+  ledger->set_handling(0);
+  start();
+  EXPECT_EQ(core->num_unfinished(), 2u);
+  ledger->set_handling(0);
+  start();
+  EXPECT_EQ(core->num_unfinished(), 1u);
+  generate(request(1), 5);
+  EXPECT_EQ(told<Done>(5).at(0).code, Code::kQuarantined);
+}
+
+TEST_F(Recovery, ItCanBeKilledAndRepeatedWithoutLoss) {
+  worker_up(0, 10);
+  for (std::uint8_t i = 1; i <= 5; ++i) generate(request(i));
+  worker_says(0, 10, update(1, 1, 0, {5}));
+  for (int i = 0; i < 20; ++i) start();
+  EXPECT_EQ(core->num_unfinished(), 5u);
+  EXPECT_EQ(core->status().epoch, 21u);
+}
+
+}  // namespace
+}  // namespace facet

@@ -1,0 +1,111 @@
+#include "tests/unit/core/core_fixture.h"
+
+namespace facet {
+namespace {
+
+using Upload = CoreFixture;
+
+TEST_F(Upload, ChunksInOrderBecomeAnImage) {
+  const std::string image = fake_image(30, 20, 3000);
+  for (std::size_t at = 0; at < image.size(); at += 1000) {
+    step(ClientPut{1, {id(1), 0, image.size(), at}, std::string_view(image).substr(at, 1000)});
+  }
+  generate(request(1, 1));
+  EXPECT_EQ(told<Accepted>().size(), 1u);
+  EXPECT_EQ(ring->use(RingArena::kIngest).slots, 1u);
+}
+
+TEST_F(Upload, AChunkOutOfOrderRefusesTheTryOnceAndTheGenerateAgain) {
+  const std::string image = fake_image(30, 20, 3000);
+  step(ClientPut{1, {id(1), 0, 3000, 0}, std::string_view(image).substr(0, 1000)});
+  step(ClientPut{1, {id(1), 0, 3000, 2000}, std::string_view(image).substr(2000)});
+  step(ClientPut{1, {id(1), 1, 3000, 0}, std::string_view(image).substr(0, 1000)});
+  EXPECT_EQ(told<Refused>().size(), 1u);
+  EXPECT_EQ(ring->use(RingArena::kIngest).used, 0u);
+  generate(request(1, 2));
+  EXPECT_EQ(told<Refused>().size(), 2u);
+  put(1, 0, image);  // begins again: a new try
+  put(1, 1, image);
+  generate(request(1, 2));
+  EXPECT_EQ(told<Accepted>().size(), 1u);
+}
+
+TEST_F(Upload, AFullRingRefusesWithAHint) {
+  limits.max_ingest_bytes_per_client = 1ull << 30;
+  start();
+  forget();
+  for (std::uint8_t i = 1; i <= 5; ++i) {
+    const std::uint64_t total = 16 * kRingPageBytes;
+    const std::string chunk = fake_image(9, 9, 1000);
+    step(ClientPut{1, {id(i), 0, total, 0}, chunk});
+  }
+  ASSERT_EQ(told<Refused>().size(), 1u);
+  EXPECT_EQ(told<Refused>()[0].code, Code::kExhausted);
+  EXPECT_GT(told<Refused>()[0].retry_after_ms, 0u);
+  EXPECT_EQ(ring->use(RingArena::kIngest).used, 64u);
+}
+
+TEST_F(Upload, MoreThanAQuarterOfAnArenaIsTooLargeWithNumbers) {
+  const std::string chunk = fake_image(9, 9, 100);
+  step(ClientPut{1, {id(1), 0, 16 * kRingPageBytes + 1, 0}, chunk});
+  ASSERT_EQ(told<Refused>().size(), 1u);
+  EXPECT_EQ(told<Refused>()[0].code, Code::kTooLarge);
+  EXPECT_NE(told<Refused>()[0].message.find(std::to_string(16 * kRingPageBytes)),
+            std::string::npos);
+  put(2, 0, fake_image(700, 700));  // 1.47 MB of pixels; a quarter is 1 MiB
+  generate(request(2, 1));
+  EXPECT_EQ(told<Refused>().at(1).code, Code::kTooLarge);
+}
+
+TEST_F(Upload, BytesOfOneClientAreBounded) {
+  limits.max_ingest_bytes_per_client = 1000;
+  start();
+  put(1, 0, fake_image(9, 9, 900));
+  put(2, 0, fake_image(9, 9, 200));
+  ASSERT_EQ(told<Refused>().size(), 1u);
+  EXPECT_EQ(told<Refused>()[0].code, Code::kExhausted);
+  put(3, 0, fake_image(9, 9, 200), 2);
+  EXPECT_TRUE(told<Refused>(2).empty());
+}
+
+TEST_F(Upload, NothingFollowingFor30SecondsForgetsIt) {
+  put(1, 0, fake_image(9, 9));
+  tick(limits.upload_ttl);
+  EXPECT_EQ(ring->use(RingArena::kIngest).used, 0u);
+  EXPECT_TRUE(core->is_idle());
+  generate(request(1, 1));
+  EXPECT_EQ(told<Refused>().at(0).code, Code::kInvalidArgument);
+}
+
+TEST_F(Upload, WhatIsNoImageIsRefusedByItsIndex) {
+  put(1, 0, fake_image(9, 9));
+  put(1, 1, "bad");
+  ASSERT_EQ(told<Refused>().size(), 1u);
+  EXPECT_NE(told<Refused>()[0].message.find("image 1"), std::string::npos);
+  put(2, 0, fake_image(20000, 9));
+  EXPECT_EQ(told<Refused>().at(1).code, Code::kTooLarge);
+}
+
+TEST_F(Upload, AfterARestartMissingImagesAreTheServersFault) {
+  put(1, 0, fake_image(9, 9));
+  start();
+  generate(request(1, 1));
+  ASSERT_EQ(told<Refused>().size(), 1u);
+  EXPECT_EQ(told<Refused>()[0].code, Code::kClosed);
+  EXPECT_GT(told<Refused>()[0].retry_after_ms, 0u);
+}
+
+TEST_F(Upload, GarbageChunksAreRefused) {
+  const std::string chunk(100, 'x');
+  for (const PutChunk& bad : {PutChunk{id(1), 99, 100, 0}, PutChunk{id(2), 0, 50, 0},
+                              PutChunk{id(3), 0, 1ull << 60, 0},
+                              PutChunk{id(4), 0, 200, UINT64_MAX - 10}}) {
+    forget();
+    step(ClientPut{1, bad, chunk});
+    EXPECT_EQ(told<Refused>().size(), 1u);
+  }
+  EXPECT_EQ(ring->use(RingArena::kIngest).used, 0u);
+}
+
+}  // namespace
+}  // namespace facet
