@@ -27,7 +27,7 @@ from pool_images import big_noise_png, mixed_images, write_folder
 NUM_IMAGES = 300
 MIN_KILLS = 20
 MIN_RETRIED = 10  # requests with more than one attempt
-WORKER = "echo.token_us = 12000\nmax_lanes = 4\ncredits = 8"
+WORKER = "echo.token_us = 20000\nmax_lanes = 4\ncredits = 8"
 
 
 def check(condition, message):
@@ -48,8 +48,7 @@ class Killer(threading.Thread):
     def run(self):
         while not self.stopping.wait(self.rng.uniform(0.05, 0.4)):
             kind = self.rng.choices(["worker", "decoder", "child"], [5, 2, 3])[0]
-            targets = {"worker": self.pool.workers, "child": self.pool.decoder_children,
-                       "decoder": lambda: self.pool.pids("facet-decoder")}[kind]()
+            targets = self.find(kind)
             if not targets:
                 continue
             try:
@@ -57,6 +56,17 @@ class Killer(threading.Thread):
                 self.kills[kind] += 1
             except ProcessLookupError:
                 pass
+
+    def find(self, kind):
+        if kind == "worker":
+            return self.pool.workers()
+        if kind == "decoder":
+            return self.pool.pids("facet-decoder")
+        deadline = time.monotonic() + 0.2  # a child lives for milliseconds: lie in wait
+        while time.monotonic() < deadline and not self.stopping.is_set():
+            if children := self.pool.decoder_children():
+                return children
+        return []
 
     def stop(self):
         self.stopping.set()

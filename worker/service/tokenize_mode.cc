@@ -5,15 +5,12 @@
 #include <iterator>
 
 #include "common/control/fds.h"
-#if __has_include("worker/text/tokenize.h")
 #include "worker/text/tokenize.h"
-#endif
 
 namespace facet {
 
-int tokenize_standard_input([[maybe_unused]] const std::string& model_dir) {
+int tokenize_standard_input(const std::string& model_dir) {
   const std::string text{std::istreambuf_iterator<char>(std::cin), {}};
-#if __has_include("worker/text/tokenize.h")
   auto ids = tokenize_text(model_dir, text);
   if (!ids) {
     std::fprintf(stderr, "tokenize: %s\n", ids.error().message.c_str());
@@ -26,9 +23,6 @@ int tokenize_standard_input([[maybe_unused]] const std::string& model_dir) {
   }
   std::printf("\n");
   return std::fflush(stdout) == 0 ? kExitOk : kExitFailure;
-#else
-  return kExitBadConfig;
-#endif
 }
 
 }  // namespace facet
