@@ -88,8 +88,8 @@ Status Tokenizer::State::encode_plain(std::string_view text, Ids& ids) {
 // A stretch without raw added tokens: normalize, find normalized added tokens, encode the rest.
 Status Tokenizer::State::encode_part(const PromptText& prompt, ByteRange range, Ids& ids) {
   const PromptText part = normalized_part(prompt, range, nfc);
-  for (const AddedTokenSplit& split :
-       FACET_TRY(normalized_matcher.split(part.text, part.modes))) {
+  const auto splits = FACET_TRY(normalized_matcher.split(part.text, part.modes));
+  for (const AddedTokenSplit& split : splits) {
     if (split.token_id >= 0) {
       ids.push_back(split.token_id);
     } else {
@@ -151,8 +151,8 @@ Result<Ids> Tokenizer::encode(std::span<const TextSegment> segments) const {
   const PromptText prompt = join_segments(segments);
   const std::lock_guard lock(state_->mutex);
   Ids ids;
-  for (const AddedTokenSplit& split :
-       FACET_TRY(state_->raw_matcher.split(prompt.text, prompt.modes))) {
+  const auto splits = FACET_TRY(state_->raw_matcher.split(prompt.text, prompt.modes));
+  for (const AddedTokenSplit& split : splits) {
     if (split.token_id >= 0) {
       ids.push_back(split.token_id);
     } else {
