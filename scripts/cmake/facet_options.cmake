@@ -47,36 +47,21 @@ endif()
 # For rooms where sizes, indices and counts meet: a silent narrowing there is a defect.
 set(FACET_STRICT_CONVERSIONS -Wconversion -Wno-sign-conversion)
 
-# While rooms are being written: a listed source that is not there yet fails only its own target.
-function(facet_present_sources name out)
-  set(sources)
-  foreach(source ${ARGN})
-    if(EXISTS ${CMAKE_CURRENT_SOURCE_DIR}/${source} OR EXISTS ${source})
-      list(APPEND sources ${source})
-    else()
-      message(STATUS "${name}: ${source} is not there yet")
-      set(stand_in ${CMAKE_CURRENT_BINARY_DIR}/missing_${name}_${source}.cc)
-      file(WRITE ${stand_in} "#error ${source} of ${name} is missing\n")
-      list(APPEND sources ${stand_in})
-    endif()
-  endforeach()
-  set(${out} ${sources} PARENT_SCOPE)
-endfunction()
-
 # facet_library(name SOURCES... [LINK lib...]): a static library, named facet_<room>.
 function(facet_library name)
   cmake_parse_arguments(ARG "" "" "LINK" ${ARGN})
-  facet_present_sources(${name} ARG_UNPARSED_ARGUMENTS ${ARG_UNPARSED_ARGUMENTS})
   add_library(${name} STATIC ${ARG_UNPARSED_ARGUMENTS})
   target_link_libraries(${name} PUBLIC facet_flags ${ARG_LINK})
 endfunction()
 
 # facet_program(name main.cc [LINK lib...]): an executable in build/<preset>/bin.
+# The target facet_programs is all of them, without tests.
+add_custom_target(facet_programs)
 function(facet_program name)
   cmake_parse_arguments(ARG "" "" "LINK" ${ARGN})
-  facet_present_sources(${name} ARG_UNPARSED_ARGUMENTS ${ARG_UNPARSED_ARGUMENTS})
   add_executable(${name} ${ARG_UNPARSED_ARGUMENTS})
   target_link_libraries(${name} PRIVATE facet_flags ${ARG_LINK})
+  add_dependencies(facet_programs ${name})
 endfunction()
 
 # facet_rooms([EXCEPT room...]): adds every subfolder that has a CMakeLists.txt. Targets are linked

@@ -1,0 +1,42 @@
+#!/usr/bin/env python3
+"""Prints image | question | answer | right? for a batch of known questions, and what was killed.
+
+Usage: demo_table.py QUESTIONS.jsonl ANSWERS.jsonl KILLED.json
+Part of scripts/demo.sh. Exits 1 when an answer is missing or fewer than nine in ten are right.
+"""
+import json
+import sys
+
+
+def read_lines(path):
+    with open(path, encoding="utf-8") as file:
+        return [json.loads(line) for line in file if line.strip()]
+
+
+def main():
+    questions, answers = read_lines(sys.argv[1]), read_lines(sys.argv[2])
+    with open(sys.argv[3], encoding="utf-8") as file:
+        killed = json.load(file)
+    given = {row["index"]: row for row in answers}
+    rows, right, again = [], 0, 0
+    for index, asked in enumerate(questions):
+        row = given.get(index)
+        text = row["text"].strip() if row and not row.get("error") else "(none)"
+        again += bool(row) and row.get("attempts", 1) > 1
+        right += text == asked["answer"]
+        image = asked["image"] if isinstance(asked["image"], str) else " + ".join(asked["image"])
+        rows.append((image, asked["question"], text, "yes" if text == asked["answer"] else
+                     f"no ({asked['answer']})"))
+    heads = ("image", "question", "answer", "right?")
+    widths = [max(len(row[column]) for row in rows + [heads]) for column in range(4)]
+    for row in [heads, tuple("-" * width for width in widths)] + rows:
+        print(" | ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip())
+    print(f"\n{right} of {len(rows)} right, {len(given)} of {len(rows)} answered.")
+    print(f"Worker {killed['worker']} (pid {killed['pid']}) was killed with SIGKILL after "
+          f"{killed['answers']} answers while it held {killed['outstanding']} requests; "
+          f"{again} requests went on at a second attempt, none was lost.")
+    return 0 if len(given) == len(rows) and right >= 0.9 * len(rows) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
