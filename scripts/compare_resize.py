@@ -19,7 +19,9 @@ def random_side(rng, max_side):
         return 1
     if kind == 1:
         return int(rng.integers(1, 12))
-    return int(rng.integers(1, max_side + 1) if kind < 4 else rng.integers(1, max_side // 28 + 2) * 28)
+    if kind < 4:
+        return int(rng.integers(1, max_side + 1))
+    return int(rng.integers(1, max_side // 28 + 2) * 28)
 
 
 def random_image(rng, height, width):

@@ -9,14 +9,16 @@ QWEN2 = (r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{
          r"|\s*[\r\n]+|\s+(?!\S)|\s+")
 LLAMA3 = QWEN2.replace(r"|\p{N}|", r"|\p{N}{1,3}|")
 
-WORDS = ("the image shows a red circle left of two blue squares and one small green triangle "
-         "how many bars are higher which number word is written here answer yes no same different "
-         "don't I'LL we've it's they're you'd naïve café Straße über été señor Привет мир данные "
-         "γειά κόσμε שלום مرحبا नमस्ते 你好 世界 图像 こんにちは 안녕하세요 สวัสดี việt nam def return int main "
-         "std::vector<int> for (i=0; i<n; ++i) {x+=1;} https://example.org/a?b=c#d 3.14159 2026-01-31 "
-         "0x1F4A9 a_b_c camelCase SCREAMING_CASE e.g. i.e. ... -- — “quoted” 'single'").split(" ")
-ODD = ["\u180e", "\x85", "\u3000", "\u00a0", "\u2028", "\u2029", "\u200b", "\u200d", "\ufeff", "\x00",
-       "\x1f", "\x7f", "\u0301", "\u0323", "\u0327", "e\u0301", "\u212b", "\u1100\u1161\u11a8",
+WORDS = (
+    "the image shows a red circle left of two blue squares and one small green "
+    "triangle how many bars are higher which number word is written here answer yes "
+    "no same different don't I'LL we've it's they're you'd naïve café Straße über "
+    "été señor Привет мир данные γειά κόσμε שלום مرحبا नमस्ते 你好 世界 图像 こんにちは 안녕하세요 "
+    "สวัสดี việt nam def return int main std::vector<int> for (i=0; i<n; ++i) "
+    "{x+=1;} https://example.org/a?b=c#d 3.14159 2026-01-31 0x1F4A9 a_b_c camelCase "
+    "SCREAMING_CASE e.g. i.e. ... -- — “quoted” 'single'").split(" ")
+ODD = ["\u180e", "\x85", "\u3000", "\u00a0", "\u2028", "\u2029", "\u200b", "\u200d", "\ufeff",
+       "\x00", "\x1f", "\x7f", "\u0301", "\u0323", "\u0327", "e\u0301", "\u212b", "\u1100\u1161\u11a8",
        "\uac00\u11a8", "\u0344", "\u0958", "\ufb01", "\u1e9b\u0323", "\u017f", "'\u017f", "'S", "'Ll",
        "\u212a", "\U0001f468\u200d\U0001f469\u200d\U0001f467", "\U0001f1e9\U0001f1ea", "\u00bd",
        "\u2167", "\u0e33", "\U00011935\U00011930", "\u0899", "\u09fe", "\U000105c0", "\U00031350",
@@ -49,8 +51,8 @@ def random_text(rng, added, max_pieces=24):
         elif kind == 8:
             out.append("".join(chr(rng.randrange(0x20, 0x7f)) for _ in range(rng.randrange(1, 12))))
         elif kind == 9:
-            base = rng.choice([0xa0, 0x300, 0x370, 0x400, 0x590, 0x600, 0x900, 0xe00, 0x1100, 0x1e00,
-                               0x2000, 0x3040, 0x4e00, 0xac00, 0x1f300, 0x10d40, 0x11380, 0x1e4d0])
+            base = rng.choice([0xa0, 0x300, 0x370, 0x400, 0x590, 0x600, 0x900, 0xe00, 0x1100,
+                               0x1e00, 0x2000, 0x3040, 0x4e00, 0xac00, 0x1f300, 0x10d40, 0x11380, 0x1e4d0])
             out.append("".join(chr(base + rng.randrange(0x80)) for _ in range(rng.randrange(1, 8))))
         elif kind == 10:
             point = rng.randrange(0x110000)
@@ -130,7 +132,7 @@ def make_odd(seed=3, vocab_size=500):
 
 
 def save_all(folder):
-    """Writes qwen2.json, llama3.json and odd.json; returns {kind: (Tokenizer, added token texts)}."""
+    """Writes qwen2.json, llama3.json and odd.json; returns {kind: (Tokenizer, added tokens)}."""
     qwen2, odd = make_qwen2(), make_odd()
     llama3, old_merges = make_llama3()
     texts = {"qwen2": qwen2.to_str(), "odd": odd.to_str()}

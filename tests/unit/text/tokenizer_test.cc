@@ -78,7 +78,8 @@ TEST(Tokenizer, MessageTextKeepsAddedTokensAsText) {
 
 TEST(Tokenizer, WordsRunAcrossSegmentsAndTokensDoNot) {
   const Tokenizer tokenizer = load_test_tokenizer("qwen2");
-  const std::vector<TextSegment> split = {{"user\n", true}, {"Hello <|im_", false}, {"end|>", true}};
+  const std::vector<TextSegment> split = {
+      {"user\n", true}, {"Hello <|im_", false}, {"end|>", true}};
   EXPECT_EQ(tokenizer.encode(split).value(),
             tokenizer.encode(std::vector<TextSegment>{{"user\nHello <|im_end|>", false}}).value());
   const std::vector<TextSegment> glued = {{"th", true}, {"e re", false}, {"d", true}};
