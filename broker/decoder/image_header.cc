@@ -13,7 +13,7 @@ namespace {
 
 using Bytes = std::span<const std::uint8_t>;
 
-constexpr std::size_t kMaxJpegSegments = 4096;  // before the first scan; real files have a few dozen
+constexpr std::size_t kMaxJpegSegments = 4096;  // before the first scan; real files: dozens
 constexpr std::size_t kMaxPngChunks = 1 << 16;  // looked at in search of metadata
 
 constexpr std::array<std::uint8_t, 8> kPngSignature = {0x89, 'P', 'N', 'G', '\r', '\n', 0x1a, '\n'};

@@ -75,7 +75,9 @@ Result<ChildProcess> ChildProcess::fork_waiting(const ChildProgram& program) {
   auto go = FACET_TRY(make_pipe());
   auto failure = FACET_TRY(make_pipe());
   std::vector<char*> argv{const_cast<char*>(program.path.c_str())};
-  for (const auto& argument : program.arguments) argv.push_back(const_cast<char*>(argument.c_str()));
+  for (const auto& argument : program.arguments) {
+    argv.push_back(const_cast<char*>(argument.c_str()));
+  }
   argv.push_back(nullptr);
   const pid_t parent = getpid();
   const pid_t pid = fork();

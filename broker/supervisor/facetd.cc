@@ -103,8 +103,9 @@ Status follow_parent() {
   return {};
 }
 
+// `made`: files that are ours to remove, also when a later step fails.
 Result<SupervisorSetup> prepare(const Config& config, const RuntimeDir& folder,
-                                const FacetdOptions& options) {
+                                const FacetdOptions& options, std::vector<std::string>& made) {
   SupervisorSetup setup;
   setup.rules = rules_from(config);
   setup.worker_program =
@@ -114,16 +115,20 @@ Result<SupervisorSetup> prepare(const Config& config, const RuntimeDir& folder,
   setup.worker_socket = folder.path() + "/workers.sock";
   // Children read what is in effect now, also when they start much later.
   FACET_TRY_STATUS(folder.write_file(kEffectiveConfig, describe(config)));
-  setup.config_path = folder.path() + "/" + kEffectiveConfig;
+  setup.config_path = made.emplace_back(folder.path() + "/" + kEffectiveConfig);
   setup.client_listener = FACET_TRY(RuntimeDir::listen(setup.client_socket, 0660));
+  made.push_back(setup.client_socket);
   setup.worker_listener = FACET_TRY(RuntimeDir::listen(setup.worker_socket, 0600));
+  made.push_back(setup.worker_socket);
   SharedMemory ring = FACET_TRY(create_ring(config.ring));
   SharedMemory ledger = FACET_TRY(create_ledger(config.ledger));
   setup.ring = std::move(ring.read_write);
   setup.ring_read_only = std::move(ring.read_only);
   setup.ledger = std::move(ledger.read_write);
   if (options.ready_fd >= 0) {
-    fcntl(options.ready_fd, F_SETFD, FD_CLOEXEC);
+    if (fcntl(options.ready_fd, F_SETFD, FD_CLOEXEC) != 0) {
+      return errno_error("--ready-fd " + std::to_string(options.ready_fd), errno);
+    }
     setup.ready.reset(options.ready_fd);
   }
   return setup;
@@ -138,16 +143,16 @@ void forbid_core_dumps() {
 }
 
 int serve(const Config& config, const RuntimeDir& folder, const FacetdOptions& options) {
-  auto setup = prepare(config, folder, options);
-  if (!setup) return fail(setup.error(), kExitFailure);
-  const std::vector<std::string> files = {setup->client_socket, setup->worker_socket,
-                                          setup->config_path};
-  auto supervisor = Supervisor::create(std::move(*setup));
-  if (!supervisor) return fail(supervisor.error(), kExitFailure);
-  const int exit_code = (*supervisor)->run();
-  folder.leave(files);
-  spdlog::info("stopped exit_code={}", exit_code);
-  return exit_code;
+  std::vector<std::string> made;
+  const auto exit_code = [&]() -> Result<int> {
+    SupervisorSetup setup = FACET_TRY(prepare(config, folder, options, made));
+    auto supervisor = FACET_TRY(Supervisor::create(std::move(setup)));
+    return supervisor->run();
+  }();
+  folder.leave(made);
+  if (!exit_code) return fail(exit_code.error(), kExitFailure);
+  spdlog::info("stopped exit_code={}", *exit_code);
+  return *exit_code;
 }
 
 }  // namespace

@@ -98,13 +98,13 @@ void Supervisor::execute(const TellBroker& action) {
 void Supervisor::execute(const Announce& action) {
   switch (action.milestone) {
     case Milestone::kReady:
+      notify_.send("READY=1");
       std::printf("facet is ready: %s\n", setup_.client_socket.c_str());
       std::fflush(stdout);
       if (setup_.ready) {
         [[maybe_unused]] const ssize_t count = write(setup_.ready.get(), "1", 1);
         setup_.ready.reset();
       }
-      notify_.send("READY=1");
       spdlog::info("ready socket={}", setup_.client_socket);
       break;
     case Milestone::kStatus:

@@ -311,8 +311,8 @@ void SupervisorCore::declare_dead(Life& life, bool own_fault, int exit_code) {
 void SupervisorCore::end_hung(Life& life, bool is_stopped) {
   const Nanos silent = life.id.role == Role::kBroker ? now_ - broker_heard_
                                                      : life.watch.silent_for(now_);
-  note(true, child_name(life.id) + (is_stopped ? " stands stopped" : " hangs") + ": no progress for " +
-                 seconds(silent));
+  note(true, child_name(life.id) + (is_stopped ? " stands stopped" : " hangs") +
+                 ": no progress for " + seconds(silent));
   life.is_blamed = !is_stopped;
   end_child(life, is_stopped ? SIGKILL : SIGABRT);
   if (life.id.role == Role::kWorker) {

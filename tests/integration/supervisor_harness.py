@@ -61,7 +61,8 @@ class Daemon:
                 file.write(f'[worker]\nengine = "echo"\ncount = {num_workers}\n'
                            f'[broker]\nruntime_dir = "{self.run_dir}"\n'
                            '[ring]\ningest_bytes = "8MiB"\npixel_bytes = "32MiB"\n'
-                           f'[ledger]\nbytes = "8MiB"\nmax_records = 256\n[supervisor]\n{supervisor}\n')
+                           '[ledger]\nbytes = "8MiB"\nmax_records = 256\n'
+                           f'[supervisor]\n{supervisor}\n')
         self.bin_dir = self.make_bin(bin_dir, stand_ins) if stand_ins else bin_dir
         self.log_path = os.path.join(self.folder, f"log-{time.monotonic_ns()}")
         self.ready_read, ready_write = os.pipe()

@@ -243,7 +243,7 @@ def test_stubborn_children():
 
 def test_private_daemon_ends_with_its_parent():
     # A parent of its own, killed without a chance to say good-bye.
-    parent = "import os,subprocess,sys; p = subprocess.Popen(sys.argv[1:], close_fds=False); p.wait()"
+    parent = "import subprocess, sys; subprocess.Popen(sys.argv[1:], close_fds=False).wait()"
     daemon = Daemon(BIN, through=(sys.executable, "-c", parent), arguments=("--exit-with-parent",))
     facetd = wait_for("facetd", lambda: next(iter(daemon.children()), None))
     pids = [facetd, *children_of(facetd)]
