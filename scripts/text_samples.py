@@ -18,11 +18,16 @@ WORDS = (
     "{x+=1;} https://example.org/a?b=c#d 3.14159 2026-01-31 0x1F4A9 a_b_c camelCase "
     "SCREAMING_CASE e.g. i.e. ... -- — “quoted” 'single'").split(" ")
 ODD = ["\u180e", "\x85", "\u3000", "\u00a0", "\u2028", "\u2029", "\u200b", "\u200d", "\ufeff",
-       "\x00", "\x1f", "\x7f", "\u0301", "\u0323", "\u0327", "e\u0301", "\u212b", "\u1100\u1161\u11a8",
-       "\uac00\u11a8", "\u0344", "\u0958", "\ufb01", "\u1e9b\u0323", "\u017f", "'\u017f", "'S", "'Ll",
-       "\u212a", "\U0001f468\u200d\U0001f469\u200d\U0001f467", "\U0001f1e9\U0001f1ea", "\u00bd",
-       "\u2167", "\u0e33", "\U00011935\U00011930", "\u0899", "\u09fe", "\U000105c0", "\U00031350",
-       "\u0897", "\U00010d40", "\U0001e030", "\u1c89", "\ufffd", "\U0010ffff", "\ue000", "\u0f73"]
+       "\x00", "\x1f", "\x7f", "\u0301", "\u0323", "\u0327", "e\u0301", "\u212b",
+       "\u1100\u1161\u11a8", "\uac00\u11a8", "\u0344", "\u0958", "\ufb01", "\u1e9b\u0323",
+       "\u017f", "'\u017f", "'S", "'Ll", "\u212a", "\U0001f468\u200d\U0001f469\u200d\U0001f467",
+       "\U0001f1e9\U0001f1ea", "\u00bd", "\u2167", "\u0e33", "\U00011935\U00011930", "\u0899",
+       "\u09fe", "\U000105c0", "\U00031350", "\u0897", "\U00010d40", "\U0001e030", "\u1c89",
+       "\ufffd", "\U0010ffff", "\ue000", "\u0f73"]
+
+# First code points of blocks to draw from.
+SCRIPTS = [0xa0, 0x300, 0x370, 0x400, 0x590, 0x600, 0x900, 0xe00, 0x1100, 0x1e00, 0x2000, 0x3040,
+           0x4e00, 0xac00, 0x1f300, 0x10d40, 0x11380, 0x1e4d0]
 
 
 def corpus(rng, lines=4000):
@@ -51,8 +56,7 @@ def random_text(rng, added, max_pieces=24):
         elif kind == 8:
             out.append("".join(chr(rng.randrange(0x20, 0x7f)) for _ in range(rng.randrange(1, 12))))
         elif kind == 9:
-            base = rng.choice([0xa0, 0x300, 0x370, 0x400, 0x590, 0x600, 0x900, 0xe00, 0x1100,
-                               0x1e00, 0x2000, 0x3040, 0x4e00, 0xac00, 0x1f300, 0x10d40, 0x11380, 0x1e4d0])
+            base = rng.choice(SCRIPTS)
             out.append("".join(chr(base + rng.randrange(0x80)) for _ in range(rng.randrange(1, 8))))
         elif kind == 10:
             point = rng.randrange(0x110000)
