@@ -35,7 +35,8 @@ void attach(CoreState& s, const ClientGenerate& generate, Request& r,
     refuse(s, generate.client,
            {id, Code::kInvalidArgument,
             "next is " + std::to_string(generate.request.next_index) + "; only " +
-                std::to_string(held) + " tokens exist", 0});
+                std::to_string(held) + " tokens exist",
+            0});
     return;
   }
   ++s.counters.attached;
@@ -53,8 +54,9 @@ std::optional<Refused> check_room(CoreState& s, const ClientGenerate& generate) 
   }
   const std::uint32_t queued = s.num_queued[0] + s.num_queued[1];
   if (queued >= s.limits.max_queued_requests) {
-    return refusal(Code::kExhausted, std::to_string(queued) + " requests are waiting; the limit is " +
-                                         std::to_string(s.limits.max_queued_requests),
+    return refusal(Code::kExhausted,
+                   std::to_string(queued) + " requests are waiting; the limit is " +
+                       std::to_string(s.limits.max_queued_requests),
                    retry_hint_ms(s));
   }
   const std::uint32_t outstanding = client_of(s, generate.client).requests;
@@ -140,7 +142,10 @@ std::optional<Refused> accept(CoreState& s, ClientGenerate& generate,
   spec.images = r.images;
   spec.max_tokens = body.sampling.max_tokens;
   spec.text_capacity = text_capacity(s, spec.max_tokens);
-  const auto record = s.ledger.publish(spec);
+  auto record = s.ledger.publish(spec);
+  while (!record && record.error().code == Code::kExhausted && evict_finished(s)) {
+    record = s.ledger.publish(spec);
+  }
   if (!record) {
     const Error& error = record.error();
     return refusal(error.code, error.message,

@@ -89,9 +89,17 @@ std::optional<Nanos> BrokerCore::next_deadline() const {
   return next;
 }
 
-std::uint64_t BrokerCore::num_unfinished() const { return state_->num_unfinished; }
-bool BrokerCore::is_idle() const { return core::is_idle(*state_); }
-Status BrokerCore::check_conservation() const { return core::check_conservation(*state_); }
-CoreStatus BrokerCore::status() const { return core::make_status(*state_); }
+std::uint64_t BrokerCore::num_unfinished() const {
+  return state_->num_unfinished;
+}
+bool BrokerCore::is_idle() const {
+  return core::is_idle(*state_);
+}
+Status BrokerCore::check_conservation() const {
+  return core::check_conservation(*state_);
+}
+CoreStatus BrokerCore::status() const {
+  return core::make_status(*state_);
+}
 
 }  // namespace facet

@@ -150,12 +150,12 @@ struct Cursor {
 
 struct Client {
   std::unordered_map<RequestId, Cursor> cursors;
-  std::deque<RequestId> due;      // cursors that may have something to send
-  std::deque<Refused> refusals;   // not sent yet, bounded
+  std::deque<RequestId> due;     // cursors that may have something to send
+  std::deque<Refused> refusals;  // not sent yet, bounded
   bool is_blocked = false;
   Nanos retry_at = 0;
-  std::uint32_t requests = 0;     // unfinished, accepted from it
-  std::uint64_t bytes = 0;        // ingest bytes of those and of its uploads
+  std::uint32_t requests = 0;  // unfinished, accepted from it
+  std::uint64_t bytes = 0;     // ingest bytes of those and of its uploads
 };
 
 using Timers = std::set<std::pair<Nanos, RequestId>>;
@@ -210,7 +210,7 @@ struct CoreState {
   Nanos next_keepalive = 0;
 
   bool draining = false;
-  Nanos recovered_at = -1;  // -1: the ledger was new
+  Nanos recovered_at = -1;        // -1: the ledger was new
   std::deque<Nanos> completions;  // the last ones, for the retry hint
   CoreCounters counters;
 };

@@ -30,7 +30,7 @@ struct WorkerStatus {
   std::uint32_t credits = 0;
   std::uint32_t outstanding = 0;  // dispatches not ended
   std::uint64_t outstanding_tokens = 0;
-  std::uint64_t finished = 0;     // requests, over all incarnations
+  std::uint64_t finished = 0;  // requests, over all incarnations
   std::uint64_t tokens = 0;
   std::uint32_t deaths = 0;
   std::uint32_t own_fault_deaths = 0;

@@ -70,9 +70,8 @@ Tokens tokens_message(CoreState& s, const Request& r, std::uint32_t first) {
 std::uint32_t requests_ahead(const CoreState& s, const Request& r) {
   if (r.phase == Phase::kRunning || r.phase == Phase::kTerminal) return 0;
   // Exact for a new request, an upper bound for one that came back.
-  const std::uint32_t queued = s.num_queued[0] + (r.key.priority == Priority::kBatch
-                                                      ? s.num_queued[1]
-                                                      : 0);
+  const std::uint32_t queued =
+      s.num_queued[0] + (r.key.priority == Priority::kBatch ? s.num_queued[1] : 0);
   return queued > 0 ? queued - 1 : 0;
 }
 
@@ -138,7 +137,9 @@ void send_keepalives(CoreState& s) {
 
 }  // namespace
 
-Client& client_of(CoreState& s, ClientToken token) { return s.clients[token]; }
+Client& client_of(CoreState& s, ClientToken token) {
+  return s.clients[token];
+}
 
 void attach_cursor(CoreState& s, ClientToken token, Request& r, std::uint32_t next) {
   Client& client = client_of(s, token);

@@ -10,8 +10,8 @@
 namespace facet::core {
 
 struct WorkerLoad {
-  bool can_take = false;  // ready, not held for a suspect, credit left
-  std::uint64_t tokens = 0;      // outstanding, estimated
+  bool can_take = false;     // ready, not held for a suspect, credit left
+  std::uint64_t tokens = 0;  // outstanding, estimated
   std::uint32_t outstanding = 0;
 };
 

@@ -48,8 +48,8 @@ std::uint32_t free_credits(const CoreState& s) {
 
 // The oldest request that may ask for pixels now; a suspect asks when it is the next to run.
 Request* next_waiter(CoreState& s) {
-  const bool ordinary = !s.waiting[0].empty() &&
-                        s.num_holding[0] < free_credits(s) + s.limits.decode_ahead;
+  const bool ordinary =
+      !s.waiting[0].empty() && s.num_holding[0] < free_credits(s) + s.limits.decode_ahead;
   const bool suspect = !s.waiting[1].empty() && s.num_holding[1] == 0;
   if (!ordinary && !suspect) return nullptr;
   const bool take_suspect =
@@ -101,7 +101,9 @@ void reserve_pixels(CoreState& s) {
   }
 }
 
-void decoder_up(CoreState& s) { s.decoder_up = true; }
+void decoder_up(CoreState& s) {
+  s.decoder_up = true;
+}
 
 void decoder_reaped(CoreState& s) {
   s.decoder_up = false;
@@ -166,6 +168,8 @@ void pump_decoder(CoreState& s) {
   }
 }
 
-void release_pixels(CoreState& s, Request& r) { retire_lease(s, r.pixels); }
+void release_pixels(CoreState& s, Request& r) {
+  retire_lease(s, r.pixels);
+}
 
 }  // namespace facet::core

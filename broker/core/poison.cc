@@ -54,8 +54,9 @@ void strike(CoreState& s, Request& r, bool was_solo) {
   release_pixels(s, r);  // its turn may be far off
   if (!was_solo) return;
   ++s.counters.quarantined;
-  log(s, LogLine::Level::kError, "request " + r.id.hex() + " is quarantined: it ended " +
-                                     std::to_string(r.progress.strikes) + " workers");
+  log(s, LogLine::Level::kError,
+      "request " + r.id.hex() + " is quarantined: it ended " + std::to_string(r.progress.strikes) +
+          " workers");
   fail(s, r, Code::kQuarantined,
        "this request ended " + std::to_string(r.progress.strikes) +
            " workers, the last one while it ran alone, and is not tried again");

@@ -89,8 +89,10 @@ void recover(CoreState& s) {
   });
   std::vector<const RecordView*> unfinished;
   for (const RecordView* view : records) {
-    if (view->state == RecordState::kTerminal) recover_terminal(s, *view);
-    else unfinished.push_back(view);
+    if (view->state == RecordState::kTerminal)
+      recover_terminal(s, *view);
+    else
+      unfinished.push_back(view);
   }
   for (const RecordView* view : unfinished) {
     recover_unfinished(s, *view, scan.handling == view->index);

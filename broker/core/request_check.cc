@@ -10,8 +10,8 @@ namespace facet::core {
 namespace {
 
 Error beyond(Code code, const std::string& key, std::uint64_t value, std::uint64_t limit) {
-  return Error(code, key + " is " + std::to_string(value) + "; the limit is " +
-                         std::to_string(limit));
+  return Error(code,
+               key + " is " + std::to_string(value) + "; the limit is " + std::to_string(limit));
 }
 
 Status check_range(const char* key, double value, double low, double high) {
@@ -28,10 +28,9 @@ Status check_images(const GenerateRequest& request) {
     for (const ContentPart& part : message.content) {
       if (part.kind != ContentPart::Kind::kImage) continue;
       if (part.image != next || next >= request.num_images) {
-        return Error(Code::kInvalidArgument,
-                     "messages name image " + std::to_string(part.image) + " where image " +
-                         std::to_string(next) + " of " + std::to_string(request.num_images) +
-                         " is next");
+        return Error(Code::kInvalidArgument, "messages name image " + std::to_string(part.image) +
+                                                 " where image " + std::to_string(next) + " of " +
+                                                 std::to_string(request.num_images) + " is next");
       }
       ++next;
     }
@@ -68,14 +67,13 @@ Status check_request(GenerateRequest& request, const CoreLimits& limits, const M
     return beyond(Code::kTooLarge, "images", request.num_images, limits.max_images);
   }
   if (facts != nullptr && request.num_images > facts->max_images) {
-    return beyond(Code::kTooLarge, "images (for the model)", request.num_images,
-                  facts->max_images);
+    return beyond(Code::kTooLarge, "images (for the model)", request.num_images, facts->max_images);
   }
   FACET_TRY_STATUS(check_images(request));
   SamplingParams& sampling = request.sampling;
   if (sampling.max_tokens == 0) {
-    sampling.max_tokens = std::max(limits.max_tokens_default,
-                                   std::min(sampling.min_tokens, limits.max_tokens_limit));
+    sampling.max_tokens =
+        std::max(limits.max_tokens_default, std::min(sampling.min_tokens, limits.max_tokens_limit));
   }
   if (sampling.max_tokens > limits.max_tokens_limit) {
     return beyond(Code::kTooLarge, "max_tokens", sampling.max_tokens, limits.max_tokens_limit);
@@ -101,8 +99,7 @@ std::uint64_t estimate_image_tokens(std::uint32_t width, std::uint32_t height,
                                     const ModelFacts* facts) {
   if (facts == nullptr) return 0;
   if (facts->image_pixels_per_token == 0) return facts->image_tokens_min;
-  const std::uint64_t tokens =
-      std::uint64_t{width} * height / facts->image_pixels_per_token;
+  const std::uint64_t tokens = std::uint64_t{width} * height / facts->image_pixels_per_token;
   return std::clamp<std::uint64_t>(tokens, facts->image_tokens_min,
                                    std::max(facts->image_tokens_min, facts->image_tokens_max));
 }

@@ -18,7 +18,9 @@ bool is_queued(Phase phase) {
          phase == Phase::kBackoff;
 }
 
-int group(const Request& r) { return r.is_suspect() ? 1 : 0; }
+int group(const Request& r) {
+  return r.is_suspect() ? 1 : 0;
+}
 
 void leave_phase(CoreState& s, Request& r) {
   if (is_queued(r.phase)) --s.num_queued[static_cast<int>(r.key.priority)];
@@ -175,6 +177,21 @@ void run_request_timers(CoreState& s) {
   }
 }
 
+bool evict_finished(CoreState& s) {
+  for (const auto& [when, id] : s.request_timers) {
+    const Request* r = find_request(s, id);
+    if (r->is_unfinished() || !r->watchers.empty()) continue;
+    // A former broker's clients need the same time from this one's start.
+    const Nanos finished = std::max(when - s.limits.record_ttl, s.recovered_at);
+    if (s.now - finished < s.limits.record_ttl_when_full) continue;
+    const RequestId gone = id;
+    s.request_timers.erase({when, gone});
+    erase_request(s, gone);
+    return true;
+  }
+  return false;
+}
+
 double completions_per_second(const CoreState& s) {
   if (s.completions.size() < 2) return 0.0;
   const auto span = static_cast<double>(std::max<Nanos>(s.now - s.completions.front(), 1));
@@ -185,8 +202,8 @@ std::uint32_t retry_hint_ms(const CoreState& s) {
   // The time in which an eighth of the queue drains: refused clients come back spread over it.
   const double rate = completions_per_second(s);
   const double ahead = std::max(1.0, (s.num_queued[0] + s.num_queued[1]) / 8.0);
-  const double hint = rate > 0.0 ? ahead / rate * static_cast<double>(kSecond)
-                                 : static_cast<double>(kSecond);
+  const double hint =
+      rate > 0.0 ? ahead / rate * static_cast<double>(kSecond) : static_cast<double>(kSecond);
   const double bounded = std::clamp(hint, static_cast<double>(s.limits.retry_hint_min),
                                     static_cast<double>(s.limits.retry_hint_max));
   return static_cast<std::uint32_t>(bounded / static_cast<double>(kMillisecond));

@@ -37,6 +37,9 @@ void start_timer(CoreState& s, Request& r, Nanos when);
 
 void cancel_request(CoreState& s, ClientToken client, const RequestId& id);
 
+// Drops the finished record that ends first, if one is old enough and read by nobody.
+bool evict_finished(CoreState& s);
+
 // Deadlines, ends of records, ends of back-offs.
 void run_request_timers(CoreState& s);
 

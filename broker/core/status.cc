@@ -9,11 +9,16 @@ namespace facet {
 
 const char* worker_state_name(WorkerState state) {
   switch (state) {
-    case WorkerState::kAbsent: return "absent";
-    case WorkerState::kStarting: return "starting";
-    case WorkerState::kReady: return "ready";
-    case WorkerState::kDead: return "dead";
-    case WorkerState::kDisabled: return "disabled";
+    case WorkerState::kAbsent:
+      return "absent";
+    case WorkerState::kStarting:
+      return "starting";
+    case WorkerState::kReady:
+      return "ready";
+    case WorkerState::kDead:
+      return "dead";
+    case WorkerState::kDisabled:
+      return "disabled";
   }
   return "unknown";
 }
@@ -60,12 +65,16 @@ Status check_requests(const CoreState& s) {
   for (int i = 0; i < 2; ++i) {
     if (queued[i] != s.num_queued[i]) return differ("queued", queued[i], s.num_queued[i]);
     if (holding[i] != s.num_holding[i]) return differ("holding", holding[i], s.num_holding[i]);
-    if (waiting[i] != s.waiting[i].size()) return differ("waiting", waiting[i], s.waiting[i].size());
+    if (waiting[i] != s.waiting[i].size()) {
+      return differ("waiting", waiting[i], s.waiting[i].size());
+    }
     if (ready[i] != s.ready[i].size()) return differ("ready", ready[i], s.ready[i].size());
   }
   if (running != s.num_running) return differ("running", running, s.num_running);
   if (unfinished != s.num_unfinished) return differ("unfinished", unfinished, s.num_unfinished);
-  if (backoff != s.backoff_timers.size()) return differ("back-off", backoff, s.backoff_timers.size());
+  if (backoff != s.backoff_timers.size()) {
+    return differ("back-off", backoff, s.backoff_timers.size());
+  }
   if (s.request_timers.size() != s.requests.size()) {
     return differ("timers of requests", s.request_timers.size(), s.requests.size());
   }

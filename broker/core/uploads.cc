@@ -46,7 +46,9 @@ Refused exhausted(const CoreState& s, std::string message) {
   return {{}, Code::kExhausted, std::move(message), retry_hint_ms(s)};
 }
 
-std::string image_name(std::uint32_t index) { return "image " + std::to_string(index); }
+std::string image_name(std::uint32_t index) {
+  return "image " + std::to_string(index);
+}
 
 std::uint64_t pages_of(const Upload& upload) {
   std::uint64_t pages = 0;
@@ -71,12 +73,12 @@ std::optional<Refused> check_chunk(const CoreState& s, const ClientPut& put) {
                                       std::to_string(chunk.total_bytes) + " bytes; the limit is " +
                                       std::to_string(s.limits.max_image_bytes));
   }
-  if (put.bytes.empty() || put.bytes.size() > kMaxChunkBytes ||
-      chunk.offset > chunk.total_bytes || put.bytes.size() > chunk.total_bytes - chunk.offset) {
-    return wrong(Code::kInvalidArgument,
-                 image_name(chunk.image) + ": a chunk of " + std::to_string(put.bytes.size()) +
-                     " bytes at " + std::to_string(chunk.offset) + " of " +
-                     std::to_string(chunk.total_bytes));
+  if (put.bytes.empty() || put.bytes.size() > kMaxChunkBytes || chunk.offset > chunk.total_bytes ||
+      put.bytes.size() > chunk.total_bytes - chunk.offset) {
+    return wrong(Code::kInvalidArgument, image_name(chunk.image) + ": a chunk of " +
+                                             std::to_string(put.bytes.size()) + " bytes at " +
+                                             std::to_string(chunk.offset) + " of " +
+                                             std::to_string(chunk.total_bytes));
   }
   return std::nullopt;
 }
@@ -91,10 +93,12 @@ std::optional<Refused> begin_image(CoreState& s, const ClientPut& put, Upload& u
   const std::uint64_t most = s.ring.geometry().ingest_pages / 4;
   const std::uint64_t pages = pages_of(upload) + RingWriter::pages_for(total);
   if (pages > most) {
-    return Refused{{}, Code::kTooLarge,
+    return Refused{{},
+                   Code::kTooLarge,
                    "the request's images take " + std::to_string(pages * kRingPageBytes) +
                        " bytes of the ring; one request may take " +
-                       std::to_string(most * kRingPageBytes), 0};
+                       std::to_string(most * kRingPageBytes),
+                   0};
   }
   Client& owner = client_of(s, upload.owner);
   if (owner.bytes + total > s.limits.max_ingest_bytes_per_client) {
@@ -121,13 +125,15 @@ std::optional<Refused> complete_image(CoreState& s, UploadImage& image, std::uin
   }
   const std::uint32_t side = s.limits.max_image_side;
   const auto pixels = std::uint64_t{probed->width} * probed->height;
-  if (probed->width == 0 || probed->height == 0 || probed->width > side ||
-      probed->height > side || pixels > static_cast<std::uint64_t>(s.limits.max_image_pixels)) {
-    return Refused{{}, Code::kTooLarge,
+  if (probed->width == 0 || probed->height == 0 || probed->width > side || probed->height > side ||
+      pixels > static_cast<std::uint64_t>(s.limits.max_image_pixels)) {
+    return Refused{{},
+                   Code::kTooLarge,
                    image_name(index) + " has " + std::to_string(probed->width) + " x " +
                        std::to_string(probed->height) + " pixels; the limits are " +
                        std::to_string(side) + " a side and " +
-                       std::to_string(s.limits.max_image_pixels) + " in all", 0};
+                       std::to_string(s.limits.max_image_pixels) + " in all",
+                   0};
   }
   image.probed = *probed;
   const XXH128_hash_t hash = XXH3_128bits(bytes.data(), bytes.size());
@@ -147,11 +153,13 @@ std::optional<Refused> store_chunk(CoreState& s, const ClientPut& put, Upload& u
   }
   UploadImage& image = upload.images[chunk.image];
   if (chunk.offset != image.received || chunk.total_bytes != image.total) {
-    return Refused{{}, Code::kInvalidArgument,
+    return Refused{{},
+                   Code::kInvalidArgument,
                    image_name(chunk.image) + ": a chunk at " + std::to_string(chunk.offset) +
                        " of " + std::to_string(chunk.total_bytes) + " where " +
                        std::to_string(image.received) + " of " + std::to_string(image.total) +
-                       " is next", 0};
+                       " is next",
+                   0};
   }
   std::memcpy(s.ring.payload(*image.slot).data() + chunk.offset, put.bytes.data(),
               put.bytes.size());
@@ -170,7 +178,8 @@ Refused missing_image(const CoreState& s, const RequestId& id, std::uint32_t ind
   }
   return {id, Code::kInvalidArgument,
           image_name(index) + " has not been put, or not within " +
-              std::to_string(s.limits.upload_ttl / kSecond) + " s before", 0};
+              std::to_string(s.limits.upload_ttl / kSecond) + " s before",
+          0};
 }
 
 void handle_put(CoreState& s, const ClientPut& put) {
@@ -189,8 +198,8 @@ void handle_put(CoreState& s, const ClientPut& put) {
   }
   if (found == s.uploads.end()) {
     if (s.uploads.size() >= s.limits.max_uploads) {
-      Refused why = exhausted(s, "too many requests are being sent: " +
-                                     std::to_string(s.uploads.size()));
+      Refused why =
+          exhausted(s, "too many requests are being sent: " + std::to_string(s.uploads.size()));
       why.id = id;
       refuse(s, put.client, std::move(why));
       return;

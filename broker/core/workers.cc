@@ -14,7 +14,8 @@ namespace facet::core {
 namespace {
 
 bool is_alive(const Worker& worker) {
-  return worker.status.state == WorkerState::kStarting || worker.status.state == WorkerState::kReady;
+  return worker.status.state == WorkerState::kStarting ||
+         worker.status.state == WorkerState::kReady;
 }
 
 void requeue_after_death(CoreState& s, const AssignmentKey& key, const Assignment& assignment,
@@ -48,7 +49,9 @@ void bury(CoreState& s, std::uint32_t index, bool own_fault, bool reported) {
   for (auto& [key, assignment] : assignments) requeue_after_death(s, key, assignment, own_fault);
 }
 
-bool is_known(const CoreState& s, std::uint32_t index) { return index < s.workers.size(); }
+bool is_known(const CoreState& s, std::uint32_t index) {
+  return index < s.workers.size();
+}
 
 }  // namespace
 
@@ -76,8 +79,7 @@ void abandon_assignment(CoreState& s, Request& r) {
   Worker& worker = s.workers[r.worker];
   Assignment& assignment = worker.assignments.at({r.id, r.progress.attempts});
   assignment.is_current = false;
-  s.out.push_back(
-      SendCancel{r.worker, worker.status.incarnation, {r.id, r.progress.attempts}});
+  s.out.push_back(SendCancel{r.worker, worker.status.incarnation, {r.id, r.progress.attempts}});
 }
 
 void worker_started(CoreState& s, const WorkerStarted& started) {
@@ -126,8 +128,7 @@ void worker_step(CoreState& s, const WorkerStep& event) {
   Worker& worker = s.workers[event.worker];
   const Step& step = event.step;
 #ifndef FACET_MUTATION_NO_FENCE
-  if (step.incarnation != worker.status.incarnation ||
-      worker.status.state != WorkerState::kReady) {
+  if (step.incarnation != worker.status.incarnation || worker.status.state != WorkerState::kReady) {
     ++s.counters.stale_dropped;
     return;
   }
@@ -192,9 +193,9 @@ void worker_disabled(CoreState& s, const WorkerDisabled& disabled) {
   if (is_alive(worker)) bury(s, disabled.worker, false, true);
   worker.status.state = WorkerState::kDisabled;
   worker.status.exit_code = disabled.exit_code;
-  log(s, LogLine::Level::kError, "worker " + std::to_string(disabled.worker) +
-                                     " will not be started again: exit code " +
-                                     std::to_string(disabled.exit_code));
+  log(s, LogLine::Level::kError,
+      "worker " + std::to_string(disabled.worker) + " will not be started again: exit code " +
+          std::to_string(disabled.exit_code));
   if (!all_workers_disabled(s)) return;
   std::vector<RequestId> unfinished;
   for (const auto& [id, r] : s.requests) {

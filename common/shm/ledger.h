@@ -91,16 +91,16 @@ struct RecordView {
   std::uint32_t max_tokens = 0;
   std::uint32_t text_capacity = 0;
   RecordProgress progress;
-  std::span<const std::int32_t> token_ids;    // committed ones
-  std::span<const std::uint32_t> text_ends;   // same length
-  std::string_view text;                      // of the committed tokens
-  TerminalRecord terminal;                    // when state is kTerminal
+  std::span<const std::int32_t> token_ids;   // committed ones
+  std::span<const std::uint32_t> text_ends;  // same length
+  std::string_view text;                     // of the committed tokens
+  TerminalRecord terminal;                   // when state is kTerminal
 };
 
 struct LedgerScan {
-  std::vector<RecordView> records;      // kLive and kTerminal, valid ones
-  std::uint32_t num_damaged = 0;        // skipped
-  std::uint32_t num_unpublished = 0;    // kWriting: never accepted
+  std::vector<RecordView> records;        // kLive and kTerminal, valid ones
+  std::uint32_t num_damaged = 0;          // skipped
+  std::uint32_t num_unpublished = 0;      // kWriting: never accepted
   std::optional<std::uint32_t> handling;  // index of the record that the former broker worked on
   std::uint64_t epoch = 0;
 };

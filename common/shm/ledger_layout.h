@@ -11,7 +11,7 @@ namespace facet {
 
 struct alignas(64) LedgerHeader {
   static constexpr std::uint64_t kMagic = 0x3152474c54434146;  // "FACTLGR1"
-  std::atomic<std::uint64_t> magic;  // written last
+  std::atomic<std::uint64_t> magic;                            // written last
   std::uint32_t version;
   std::uint32_t max_records;
   std::uint64_t object_bytes;
@@ -54,8 +54,8 @@ struct alignas(64) LedgerRecord {
 // Where the columns of a record lie, from the start of its run.
 struct RunLayout {
   std::uint64_t images = 0, token_ids = 0, text_ends = 0, text = 0, error = 0, total = 0;
-  static RunLayout of(std::uint64_t body_bytes, std::uint64_t num_images,
-                      std::uint64_t max_tokens, std::uint64_t text_capacity);
+  static RunLayout of(std::uint64_t body_bytes, std::uint64_t num_images, std::uint64_t max_tokens,
+                      std::uint64_t text_capacity);
 };
 
 std::uint64_t record_seal(const LedgerRecord& record);

@@ -12,7 +12,9 @@
 namespace facet {
 namespace {
 
-std::uint64_t align8(std::uint64_t bytes) { return (bytes + 7) & ~std::uint64_t{7}; }
+std::uint64_t align8(std::uint64_t bytes) {
+  return (bytes + 7) & ~std::uint64_t{7};
+}
 
 // Numbers, bounds and columns of one published record.
 bool record_is_sound(std::span<const std::byte> object, std::uint32_t index) {
@@ -24,13 +26,13 @@ bool record_is_sound(std::span<const std::byte> object, std::uint32_t index) {
       record.num_pages > header.arena_pages - record.first_page) {
     return false;
   }
-  const RunLayout layout = RunLayout::of(record.body_bytes, record.num_images, record.max_tokens,
-                                         record.text_capacity);
+  const RunLayout layout =
+      RunLayout::of(record.body_bytes, record.num_images, record.max_tokens, record.text_capacity);
   if (layout.total > std::uint64_t{record.num_pages} * kLedgerPageBytes) return false;
   const std::uint64_t committed = record.committed.load(std::memory_order_acquire);
   if (committed > record.max_tokens) return false;
-  const auto* ends = reinterpret_cast<const std::uint32_t*>(ledger_run(object, record) +
-                                                            layout.text_ends);
+  const auto* ends =
+      reinterpret_cast<const std::uint32_t*>(ledger_run(object, record) + layout.text_ends);
   std::uint32_t last = 0;
   for (std::uint64_t i = 0; i < committed; ++i) {
     if (ends[i] < last) return false;
@@ -64,7 +66,8 @@ std::uint64_t record_seal(const LedgerRecord& record) {
 }
 
 std::uint64_t ledger_arena_offset(std::uint32_t max_records) {
-  const std::uint64_t table = sizeof(LedgerHeader) + std::uint64_t{max_records} * sizeof(LedgerRecord);
+  const std::uint64_t table =
+      sizeof(LedgerHeader) + std::uint64_t{max_records} * sizeof(LedgerRecord);
   return (table + kLedgerPageBytes - 1) / kLedgerPageBytes * kLedgerPageBytes;
 }
 
@@ -93,8 +96,8 @@ Status check_ledger_header(std::span<const std::byte> object) {
 RecordView view_of_record(std::span<const std::byte> object, std::uint32_t index) {
   const LedgerRecord& record = ledger_record(object, index);
   const std::byte* run = ledger_run(object, record);
-  const RunLayout layout = RunLayout::of(record.body_bytes, record.num_images, record.max_tokens,
-                                         record.text_capacity);
+  const RunLayout layout =
+      RunLayout::of(record.body_bytes, record.num_images, record.max_tokens, record.text_capacity);
   const auto committed = static_cast<std::size_t>(record.committed.load(std::memory_order_acquire));
   RecordView view;
   view.index = index;

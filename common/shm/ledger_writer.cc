@@ -38,9 +38,9 @@ Status format_ledger(std::span<std::byte> object, std::uint32_t max_records) {
   // One page for each record and four to spare: less could not hold even one short request each.
   const std::uint64_t least = arena_offset + (std::uint64_t{max_records} + 4) * kLedgerPageBytes;
   if (max_records == 0 || object.size() < least) {
-    return Error(Code::kInvalidArgument,
-                 "a ledger of " + std::to_string(max_records) + " records needs at least " +
-                     std::to_string(least) + " bytes, not " + std::to_string(object.size()));
+    return Error(Code::kInvalidArgument, "a ledger of " + std::to_string(max_records) +
+                                             " records needs at least " + std::to_string(least) +
+                                             " bytes, not " + std::to_string(object.size()));
   }
   auto* records = reinterpret_cast<LedgerRecord*>(object.data() + sizeof(LedgerHeader));
   for (std::uint32_t i = 0; i < max_records; ++i) new (&records[i]) LedgerRecord{};
@@ -92,8 +92,10 @@ Result<std::uint32_t> LedgerWriter::publish(const RecordSpec& spec) {
   const std::uint64_t most = std::uint64_t{std::max(pages_.num_pages() / 4, 1u)} * kLedgerPageBytes;
   if (bytes > most || spec.body.size() > UINT32_MAX) {
     return Error(Code::kTooLarge, "the request and room for its answer need " +
-                                      std::to_string(bytes) + " bytes of the ledger; one request"
-                                      " may take " + std::to_string(most));
+                                      std::to_string(bytes) +
+                                      " bytes of the ledger; one request"
+                                      " may take " +
+                                      std::to_string(most));
   }
   if (free_records_.empty()) {
     return Error(Code::kExhausted, "all " + std::to_string(header_->max_records) +
@@ -101,8 +103,8 @@ Result<std::uint32_t> LedgerWriter::publish(const RecordSpec& spec) {
   }
   const auto first = pages_.allocate(pages_for(bytes));
   if (!first) {
-    return Error(Code::kExhausted, "the ledger has no room for " + std::to_string(bytes) +
-                                       " bytes now");
+    return Error(Code::kExhausted,
+                 "the ledger has no room for " + std::to_string(bytes) + " bytes now");
   }
   const std::uint32_t index = free_records_.back();
   free_records_.pop_back();
@@ -221,8 +223,8 @@ std::uint32_t LedgerWriter::num_tokens(std::uint32_t index) const {
 
 std::span<const std::int32_t> LedgerWriter::token_ids(std::uint32_t index) const {
   const LedgerRecord& from = record(index);
-  const auto* ids = reinterpret_cast<const std::int32_t*>(ledger_run(object_, from) +
-                                                          layout_of(from).token_ids);
+  const auto* ids =
+      reinterpret_cast<const std::int32_t*>(ledger_run(object_, from) + layout_of(from).token_ids);
   return {ids, num_tokens(index)};
 }
 
@@ -240,9 +242,10 @@ std::string_view LedgerWriter::text_between(std::uint32_t index, std::uint32_t f
 }
 
 LedgerUse LedgerWriter::use() const {
-  return {header_->max_records,
-          header_->max_records - static_cast<std::uint32_t>(free_records_.size()),
-          pages_.num_pages(), pages_.used_pages(), pages_.high_mark(), pages_.largest_free_run()};
+  return {
+      header_->max_records, header_->max_records - static_cast<std::uint32_t>(free_records_.size()),
+      pages_.num_pages(),   pages_.used_pages(),
+      pages_.high_mark(),   pages_.largest_free_run()};
 }
 
 Status LedgerWriter::check_conservation() const {

@@ -37,9 +37,9 @@ class PageAllocator {
   std::uint32_t num_pages_;
   std::uint32_t used_ = 0;
   std::uint32_t high_mark_ = 0;
-  std::uint32_t cursor_ = 0;                        // where the next search begins
-  std::map<std::uint32_t, std::uint32_t> free_;     // first page -> length
-  std::map<std::uint32_t, std::uint32_t> leased_;   // first page -> length
+  std::uint32_t cursor_ = 0;                       // where the next search begins
+  std::map<std::uint32_t, std::uint32_t> free_;    // first page -> length
+  std::map<std::uint32_t, std::uint32_t> leased_;  // first page -> length
 
   std::uint32_t take(std::map<std::uint32_t, std::uint32_t>::iterator run, std::uint32_t first,
                      std::uint32_t count);

@@ -45,7 +45,7 @@ std::uint64_t ring_object_bytes(const RingGeometry& geometry);
 
 struct RingHeader {
   static constexpr std::uint64_t kMagic = 0x31474e4952544346;  // "FCTRING1"
-  std::atomic<std::uint64_t> magic;  // written last
+  std::atomic<std::uint64_t> magic;                            // written last
   std::uint32_t version;
   std::uint32_t page_bytes;
   std::uint32_t ingest_pages;
@@ -61,7 +61,7 @@ struct alignas(64) RingSlot {
   std::uint64_t length;  // bytes in use
   std::uint32_t width;   // pixel arena only
   std::uint32_t height;
-  std::uint64_t epoch;   // the broker's life that reserved it
+  std::uint64_t epoch;  // the broker's life that reserved it
 };
 static_assert(sizeof(RingSlot) == 64);
 static_assert(std::atomic<std::uint64_t>::is_always_lock_free);

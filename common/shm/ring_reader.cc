@@ -26,8 +26,7 @@ Result<std::span<const std::uint8_t>> RingReader::pixels(const SlotRef& ref) con
   const RingSlot& slot = slots_[ref.slot];
   const std::uint64_t length = slot.length;  // read once: the table is not ours
   const std::uint64_t offset = std::uint64_t{ref.slot} * kRingPageBytes;
-  const std::uint64_t room =
-      std::uint64_t{geometry_.num_slots() - ref.slot} * kRingPageBytes;
+  const std::uint64_t room = std::uint64_t{geometry_.num_slots() - ref.slot} * kRingPageBytes;
   // 3 * 2^32 * 2^32 would overflow: sides beyond 2^24 are refused first.
   constexpr std::uint32_t kMostSide = 1u << 24;
   if (ref.offset != offset || slot.offset != offset || ref.width == 0 || ref.height == 0 ||
@@ -38,9 +37,9 @@ Result<std::span<const std::uint8_t>> RingReader::pixels(const SlotRef& ref) con
   }
   const std::uint64_t bytes = std::uint64_t{3} * ref.width * ref.height;
   if (length != bytes || bytes > room) {
-    return Error(Code::kCorrupt, "slot " + std::to_string(ref.slot) + ": " +
-                                     std::to_string(bytes) + " bytes of pixels, length " +
-                                     std::to_string(length) + ", room " + std::to_string(room));
+    return Error(Code::kCorrupt, "slot " + std::to_string(ref.slot) + ": " + std::to_string(bytes) +
+                                     " bytes of pixels, length " + std::to_string(length) +
+                                     ", room " + std::to_string(room));
   }
   const auto* begin =
       reinterpret_cast<const std::uint8_t*>(object_.data()) + payload_offset_ + offset;

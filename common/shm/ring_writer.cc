@@ -9,9 +9,13 @@ namespace {
 
 constexpr std::uint64_t kGenerationMask = (1ull << 56) - 1;
 
-SlotState state_of(std::uint64_t word) { return static_cast<SlotState>(word >> 56); }
+SlotState state_of(std::uint64_t word) {
+  return static_cast<SlotState>(word >> 56);
+}
 
-std::string slot_name(std::uint32_t slot) { return "slot " + std::to_string(slot); }
+std::string slot_name(std::uint32_t slot) {
+  return "slot " + std::to_string(slot);
+}
 
 }  // namespace
 
@@ -32,8 +36,7 @@ Result<RingWriter> RingWriter::attach(std::span<std::byte> object, std::uint64_t
     const RingSlot& slot = writer.slots_[i];
     const std::uint64_t word = slot.state_gen.load(std::memory_order_acquire);
     if (state_of(word) == SlotState::kFree) continue;
-    writer.found_.push_back(
-        {i, state_of(word), word & kGenerationMask, slot.request, slot.length});
+    writer.found_.push_back({i, state_of(word), word & kGenerationMask, slot.request, slot.length});
   }
   return writer;
 }
@@ -132,7 +135,9 @@ std::uint64_t RingWriter::generation(std::uint32_t slot) const {
   return slot_at(slot).state_gen.load(std::memory_order_relaxed) & kGenerationMask;
 }
 
-std::uint64_t RingWriter::length(std::uint32_t slot) const { return slot_at(slot).length; }
+std::uint64_t RingWriter::length(std::uint32_t slot) const {
+  return slot_at(slot).length;
+}
 
 std::uint64_t RingWriter::object_offset(std::uint32_t slot) const {
   return payload_offset_ + std::uint64_t{slot} * kRingPageBytes;

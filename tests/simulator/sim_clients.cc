@@ -295,7 +295,8 @@ void SimClients::on(Client& client, Ask& ask, const Done& done) {
     case FinishReason::kLength: {
       const bool is_length = ask.params.num_tokens == ask.params.max_tokens;
       if (ask.received != ask.params.num_tokens || done.text != tail_of(ask.params) ||
-          (done.reason == FinishReason::kLength) != is_length || ask.params.poison_at < ask.received) {
+          (done.reason == FinishReason::kLength) != is_length ||
+          ask.params.poison_at < ask.received) {
         sim_.violate("I2: a wrong end");
       }
       return end(client, ask, "answered");

@@ -8,7 +8,9 @@ namespace {
 constexpr std::size_t kStride = 4096;  // one word each: enough to tell whose page it is
 constexpr std::size_t kHeaderBytes = 32;
 
-std::uint64_t word_at(std::uint64_t seed, std::size_t offset) { return mix(seed, offset + 1); }
+std::uint64_t word_at(std::uint64_t seed, std::size_t offset) {
+  return mix(seed, offset + 1);
+}
 
 }  // namespace
 
@@ -114,7 +116,9 @@ std::string text_at(const RequestParams& params, std::uint32_t index) {
   return token % 5 == 0 ? std::string() : "w" + std::to_string(token % 1000) + " ";
 }
 
-std::string tail_of(const RequestParams& params) { return params.seed % 3 == 0 ? "~end" : ""; }
+std::string tail_of(const RequestParams& params) {
+  return params.seed % 3 == 0 ? "~end" : "";
+}
 
 CoreSeams sim_seams() {
   CoreSeams seams;

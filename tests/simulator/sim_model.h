@@ -16,7 +16,9 @@ namespace facet::sim {
 
 using Rng = std::mt19937_64;
 
-inline std::uint64_t below(Rng& rng, std::uint64_t bound) { return rng() % bound; }
+inline std::uint64_t below(Rng& rng, std::uint64_t bound) {
+  return rng() % bound;
+}
 inline bool chance(Rng& rng, double p) {
   return static_cast<double>(rng() >> 11) * 0x1.0p-53 < p;
 }
@@ -24,9 +26,9 @@ std::uint64_t mix(std::uint64_t a, std::uint64_t b);
 
 enum class ImageFault : std::uint32_t {
   kNone,
-  kBadHeader,    // the probe refuses it
-  kBadPixels,    // the decoder says what is wrong with it
-  kEndsChild,    // its child faults, each time
+  kBadHeader,  // the probe refuses it
+  kBadPixels,  // the decoder says what is wrong with it
+  kEndsChild,  // its child faults, each time
 };
 
 // The whole request; its bytes are the body.
@@ -38,7 +40,7 @@ struct RequestParams {
   std::uint32_t poison_at = UINT32_MAX;  // ends its worker at this token
   std::uint32_t deadline_ms = 0;
   std::uint32_t priority = 0;
-  std::uint32_t worker_error = 0;  // the worker refuses it
+  std::uint32_t worker_error = 0;              // the worker refuses it
   ImageFault image_fault = ImageFault::kNone;  // of image 0
 };
 

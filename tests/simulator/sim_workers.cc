@@ -16,7 +16,7 @@ struct SimWorkers::Sequence {
 struct SimWorkers::Process {
   std::uint32_t index = 0;
   std::uint64_t incarnation = 0;
-  bool is_running = true;   // executes and reads
+  bool is_running = true;    // executes and reads
   bool is_declared = false;  // the broker is or will be told that it is dead
   bool drops_tail = false;   // what it had sent and was not delivered is lost
   bool has_plan = false;
@@ -247,8 +247,10 @@ void SimWorkers::step(const ProcessPtr& process) {
     auto& [key, sequence] = *it;
     SequenceUpdate update;
     if (!advance(process, key, sequence, update)) {
-      if (process->is_declared) process->is_running = false;
-      else die(process, true);
+      if (process->is_declared)
+        process->is_running = false;
+      else
+        die(process, true);
       return;
     }
     if (!update.ended && !update.token_ids.empty() &&

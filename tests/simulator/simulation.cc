@@ -74,7 +74,7 @@ Simulation::Simulation(const SimOptions& sim_options)
   limits_.deadline_default = 600 * kSecond;
   limits_.record_ttl = 30 * kSecond;
   limits_.text_reserve_extra = 64;
-  limits_.max_tokens_bytes = 40;       // many messages
+  limits_.max_tokens_bytes = 40;  // many messages
   limits_.max_messages_per_pump = 3;
   limits_.decode_ahead = 2;
   const RingGeometry geometry{options.ingest_pages, options.pixel_pages};

@@ -31,18 +31,18 @@ struct SimOptions {
   std::uint32_t requests_per_client = 8;  // in flight
   std::uint32_t ingest_pages = 96;
   std::uint32_t pixel_pages = 96;
-  double crash_rate = 0.5;          // worker crashes a second, each worker
-  double hang_rate = 0.1;           // declared dead, running on until reaped
+  double crash_rate = 0.5;  // worker crashes a second, each worker
+  double hang_rate = 0.1;   // declared dead, running on until reaped
   double decoder_crash_rate = 0.2;
   double broker_crash_rate = 0.02;
-  double disconnect_rate = 0.1;     // each client
+  double disconnect_rate = 0.1;  // each client
   double block_rate = 0.3;
   double cancel_chance = 0.05;
   double poison_chance = 0.01;
   double bad_image_chance = 0.03;
   double preempt_chance = 0.01;
   double duplicate_chance = 0.02;
-  bool own_faults = false;          // crashes at random are the worker's own: innocents may suffer
+  bool own_faults = false;  // crashes at random are the worker's own: innocents may suffer
   bool short_deadlines = false;
   static SimOptions from_seed(std::uint64_t seed, std::uint64_t max_events);
 };

@@ -62,6 +62,20 @@ TEST_F(Admission, AFullLedgerRefusesForNowARequestTooLargeForEver) {
   EXPECT_EQ(told<Refused>()[0].retry_after_ms, 0u);
 }
 
+TEST_F(Admission, FinishedRecordsMakeRoomInAFullLedgerWhenOldEnough) {
+  worker_up(0, 1, 64);
+  for (std::uint8_t i = 1; i <= 40; ++i) {
+    generate(request(i));
+    worker_says(0, 1, ending(i, 1, 0));
+  }
+  generate(request(41));
+  EXPECT_EQ(told<Refused>().size(), 1u);
+  tick(limits.record_ttl_when_full);
+  generate(request(42));
+  EXPECT_EQ(told<Refused>().size(), 1u);
+  EXPECT_EQ(told<Accepted>().size(), 41u);
+}
+
 TEST_F(Admission, DrainingAndDisabledRefuseWithClosed) {
   generate(request(1));
   step(WorkerDisabled{0, 72});
@@ -119,10 +133,12 @@ TEST(RequestCheck, NamesWhatIsWrong) {
   EXPECT_TRUE(refuses([](auto& r) { r.sampling.top_p = 0; }, "top_p"));
   EXPECT_TRUE(refuses([](auto& r) { r.sampling.min_tokens = 20000; }, "min_tokens"));
   EXPECT_TRUE(refuses([](auto& r) { r.deadline_ms = UINT32_MAX; }, "deadline_ms"));
-  EXPECT_TRUE(refuses([](auto& r) {
-    r.num_images = 1;
-    r.messages[0].content.push_back({ContentPart::Kind::kImage, "", 1});
-  }, "image 1"));
+  EXPECT_TRUE(refuses(
+      [](auto& r) {
+        r.num_images = 1;
+        r.messages[0].content.push_back({ContentPart::Kind::kImage, "", 1});
+      },
+      "image 1"));
 }
 
 }  // namespace

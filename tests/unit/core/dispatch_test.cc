@@ -85,12 +85,13 @@ TEST_F(Dispatching, CancelInEveryStateEndsOnceAndGivesAllBack) {
     ask_with_images(number, 1);
     if (state >= 2) decode_all();
     if (state >= 3) worker_up(0, incarnation);
-    if (state == 4) worker_says(0, incarnation, ending(number, 1, 0, SequenceEnd::Kind::kPreempted));
+    if (state == 4) {
+      worker_says(0, incarnation, ending(number, 1, 0, SequenceEnd::Kind::kPreempted));
+    }
     if (state == 5) worker_says(0, incarnation, ending(number, 1, 0));
     step(ClientCancel{1, id(number)});
     ASSERT_EQ(told<Done>().size(), 1u) << state;
-    EXPECT_EQ(told<Done>()[0].reason,
-              state == 5 ? FinishReason::kStop : FinishReason::kCancelled);
+    EXPECT_EQ(told<Done>()[0].reason, state == 5 ? FinishReason::kStop : FinishReason::kCancelled);
     EXPECT_EQ(cancels.size(), state == 3 ? 1u : 0u);
     decode_all();
     if (state >= 3) {

@@ -29,7 +29,7 @@ TEST_F(Image, TheOldestWaiterIsNotOvertakenByAYoungerThatWouldFit) {
   worker_up(1, 2, 16);
   step(DecoderUp{});
   for (std::uint8_t i = 1; i <= 3; ++i) ask_with_images(i, 1, kQuarter);
-  ask_with_images(4, 1, 100);  // 1 page: 49 of 64 taken
+  ask_with_images(4, 1, 100);       // 1 page: 49 of 64 taken
   ask_with_images(5, 1, kQuarter);  // does not fit
   ask_with_images(6, 1, 100);       // would
   decode_all();

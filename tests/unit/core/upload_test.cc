@@ -97,9 +97,9 @@ TEST_F(Upload, AfterARestartMissingImagesAreTheServersFault) {
 
 TEST_F(Upload, GarbageChunksAreRefused) {
   const std::string chunk(100, 'x');
-  for (const PutChunk& bad : {PutChunk{id(1), 99, 100, 0}, PutChunk{id(2), 0, 50, 0},
-                              PutChunk{id(3), 0, 1ull << 60, 0},
-                              PutChunk{id(4), 0, 200, UINT64_MAX - 10}}) {
+  for (const PutChunk& bad :
+       {PutChunk{id(1), 99, 100, 0}, PutChunk{id(2), 0, 50, 0}, PutChunk{id(3), 0, 1ull << 60, 0},
+        PutChunk{id(4), 0, 200, UINT64_MAX - 10}}) {
     forget();
     step(ClientPut{1, bad, chunk});
     EXPECT_EQ(told<Refused>().size(), 1u);

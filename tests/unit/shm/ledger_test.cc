@@ -91,13 +91,14 @@ TEST_F(Ledger, AppendIsAllOrNothingAndNamesTheNumbers) {
   const auto tokens = ledger.append(index, nine, std::vector<std::string>(9));
   ASSERT_FALSE(tokens.has_value());
   EXPECT_EQ(tokens.error().code, Code::kTooLarge);
-  const auto text = ledger.append(index, kIds, std::vector<std::string>{"a", "b", std::string(63, 'c')});
+  const std::vector<std::string> long_texts{"a", "b", std::string(63, 'c')};
+  const auto text = ledger.append(index, kIds, long_texts);
   ASSERT_FALSE(text.has_value());
   EXPECT_NE(text.error().message.find("65"), std::string::npos);
   EXPECT_NE(text.error().message.find("64"), std::string::npos);
   EXPECT_EQ(ledger.num_tokens(index), 0u);
-  EXPECT_TRUE(
-      ledger.append(index, kIds, std::vector<std::string>{"a", "b", std::string(62, 'c')}).has_value());
+  const std::vector<std::string> fitting{"a", "b", std::string(62, 'c')};
+  EXPECT_TRUE(ledger.append(index, kIds, fitting).has_value());
   TerminalRecord terminal;
   terminal.reason = 1;
   terminal.tail = "x";

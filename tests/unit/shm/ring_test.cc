@@ -116,12 +116,15 @@ TEST_F(Ring, DescriptorsThatLieAreRefused) {
     change(ref);
     return !worker.pixels(ref).has_value();
   };
-  EXPECT_TRUE(refuses([](SlotRef& r) { r.slot = 0; }));           // ingest arena
-  EXPECT_TRUE(refuses([](SlotRef& r) { r.slot = 24; }));          // beyond
+  EXPECT_TRUE(refuses([](SlotRef& r) { r.slot = 0; }));   // ingest arena
+  EXPECT_TRUE(refuses([](SlotRef& r) { r.slot = 24; }));  // beyond
   EXPECT_TRUE(refuses([](SlotRef& r) { r.slot = UINT32_MAX; }));
   EXPECT_TRUE(refuses([](SlotRef& r) { r.generation += 1; }));
   EXPECT_TRUE(refuses([](SlotRef& r) { r.offset += kRingPageBytes; }));
-  EXPECT_TRUE(refuses([](SlotRef& r) { r.width = UINT32_MAX; r.height = UINT32_MAX; }));
+  EXPECT_TRUE(refuses([](SlotRef& r) {
+    r.width = UINT32_MAX;
+    r.height = UINT32_MAX;
+  }));
   EXPECT_TRUE(refuses([](SlotRef& r) { r.height = 0; }));
   EXPECT_TRUE(worker.pixels(good).has_value());
   // A table that promises more than the object holds.
