@@ -102,7 +102,12 @@ class Decoder:
             os.waitpid(self.pid, 0)
             raise AssertionError("the decoder outlived its job socket by 10 s")
         assert self.lifeline_closed(1), "a decoder child outlived the server"
+        self.discard()
+        return os.waitstatus_to_exitcode(status)
+
+    def discard(self):
+        """Once the server is reaped: what is left of it here."""
+        self.socket.close()
         os.close(self.lifeline)
         os.close(self.ring)
         shutil.rmtree(self.folder)
-        return os.waitstatus_to_exitcode(status)

@@ -160,6 +160,7 @@ def check_signals(binary, rng, big):
     assert decoder.lifeline_closed(5), "a child outlived the server"
     print(f"  server killed: children gone after {1e3 * (time.monotonic() - started):.1f} ms")
     os.waitpid(decoder.pid, 0)
+    decoder.discard()
     return len(expected)
 
 
