@@ -24,8 +24,9 @@ const std::string& fixture_directory() {
   static const std::string kDirectory = [] {
     std::string name = std::filesystem::temp_directory_path() / "facet-parity-XXXXXX";
     if (::mkdtemp(name.data()) == nullptr) std::abort();
-    const std::string command = std::string(FACET_PYTHON) + " " FACET_SOURCE_DIR
-                                "/scripts/make_fixture_checkpoint.py " + name + " > /dev/null";
+    const std::string command = std::string(FACET_PYTHON) +
+                                " " FACET_SOURCE_DIR "/scripts/make_fixture_checkpoint.py " + name +
+                                " > /dev/null";
     if (std::system(command.c_str()) != 0) std::abort();
     return name;
   }();
@@ -171,8 +172,7 @@ TEST(Parity, PromptTokensAndGrids) {
   ASSERT_TRUE(config) << config.error().message;
   const auto settings = load_qwen_image_settings(fixture_directory());
   ASSERT_TRUE(settings);
-  const auto input = make_qwen_input_processor(fixture_directory(), *config, *settings,
-                                               {4096, 16});
+  const auto input = make_qwen_input_processor(fixture_directory(), *config, *settings, {4096, 16});
   ASSERT_TRUE(input) << input.error().message;
   ImageShelf shelf(kData);
   for (const GoldenCase& golden_case : golden()) {

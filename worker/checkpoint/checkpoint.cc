@@ -25,8 +25,8 @@ Result<WeightMap> read_index(const std::string& path) {
   WeightMap weight_map;
   for (const auto& [name, file] : map->items()) {
     if (!file.is_string() || !is_plain_name(file.get_ref<const std::string&>()))
-      return Error(Code::kCorrupt, path + ": " + name + " lies in " + file.dump() +
-                                       ", which is not a file name");
+      return Error(Code::kCorrupt,
+                   path + ": " + name + " lies in " + file.dump() + ", which is not a file name");
     weight_map.emplace(name, file.get<std::string>());
   }
   return weight_map;
@@ -60,8 +60,8 @@ Status Checkpoint::add_file(const std::string& path) {
   files_.push_back(FACET_TRY(SafetensorsFile::open(path)));
   for (const TensorView& tensor : files_.back().tensors()) {
     if (!tensors_.emplace(tensor.name, &tensor).second)
-      return Error(Code::kCorrupt, path + ": tensor " + tensor.name + " is also in " +
-                                       file_of_[tensor.name]);
+      return Error(Code::kCorrupt,
+                   path + ": tensor " + tensor.name + " is also in " + file_of_[tensor.name]);
     file_of_[tensor.name] = std::filesystem::path(path).filename();
   }
   return {};
@@ -71,8 +71,8 @@ Status Checkpoint::check_index(const WeightMap& weight_map) {
   for (const auto& [name, file] : weight_map) {
     const auto found = file_of_.find(name);
     if (found == file_of_.end() || found->second != file)
-      return Error(Code::kCorrupt, "model.safetensors.index.json: tensor " + name + " is not in " +
-                                       file);
+      return Error(Code::kCorrupt,
+                   "model.safetensors.index.json: tensor " + name + " is not in " + file);
   }
   return {};
 }

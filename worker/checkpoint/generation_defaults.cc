@@ -13,24 +13,54 @@ using KeySet = std::set<std::string_view>;
 
 // Known, and without effect on what Facet does.
 const KeySet& ignored_keys() {
-  static const KeySet kKeys{
-      "bos_token_id", "pad_token_id", "eos_token_id", "repetition_penalty", "do_sample",
-      "temperature", "top_k", "top_p", "min_p", "typical_p", "epsilon_cutoff", "eta_cutoff",
-      "top_h", "transformers_version", "max_length", "max_new_tokens", "use_cache",
-      "cache_implementation", "output_attentions", "output_hidden_states", "output_scores",
-      "output_logits", "return_dict_in_generate", "num_return_sequences", "low_memory",
-      "attn_implementation", "chat_format", "max_window_size"};
+  static const KeySet kKeys{"bos_token_id",
+                            "pad_token_id",
+                            "eos_token_id",
+                            "repetition_penalty",
+                            "do_sample",
+                            "temperature",
+                            "top_k",
+                            "top_p",
+                            "min_p",
+                            "typical_p",
+                            "epsilon_cutoff",
+                            "eta_cutoff",
+                            "top_h",
+                            "transformers_version",
+                            "max_length",
+                            "max_new_tokens",
+                            "use_cache",
+                            "cache_implementation",
+                            "output_attentions",
+                            "output_hidden_states",
+                            "output_scores",
+                            "output_logits",
+                            "return_dict_in_generate",
+                            "num_return_sequences",
+                            "low_memory",
+                            "attn_implementation",
+                            "chat_format",
+                            "max_window_size"};
   return kKeys;
 }
 
 // In effect only with another value than the one here.
 const nlohmann::json& inactive_values() {
-  static const nlohmann::json kValues{
-      {"num_beams", 1}, {"num_beam_groups", 1}, {"min_length", 0}, {"min_new_tokens", 0},
-      {"no_repeat_ngram_size", 0}, {"encoder_no_repeat_ngram_size", 0},
-      {"encoder_repetition_penalty", 1.0}, {"length_penalty", 1.0}, {"diversity_penalty", 0.0},
-      {"early_stopping", false}, {"renormalize_logits", false}, {"remove_invalid_values", false},
-      {"guidance_scale", 1.0}, {"penalty_alpha", 0.0}, {"token_healing", false}};
+  static const nlohmann::json kValues{{"num_beams", 1},
+                                      {"num_beam_groups", 1},
+                                      {"min_length", 0},
+                                      {"min_new_tokens", 0},
+                                      {"no_repeat_ngram_size", 0},
+                                      {"encoder_no_repeat_ngram_size", 0},
+                                      {"encoder_repetition_penalty", 1.0},
+                                      {"length_penalty", 1.0},
+                                      {"diversity_penalty", 0.0},
+                                      {"early_stopping", false},
+                                      {"renormalize_logits", false},
+                                      {"remove_invalid_values", false},
+                                      {"guidance_scale", 1.0},
+                                      {"penalty_alpha", 0.0},
+                                      {"token_healing", false}};
   return kValues;
 }
 

@@ -12,7 +12,9 @@ using nlohmann::json;
 
 constexpr std::uintmax_t kMaxJsonBytes = 64u << 20;  // the largest index.json seen is below 1 MB
 
-std::string number_text(double value) { return json(value).dump(); }
+std::string number_text(double value) {
+  return json(value).dump();
+}
 
 }  // namespace
 
@@ -35,7 +37,9 @@ const json* JsonFields::find(std::string_view key) const {
   return found == object_.end() || found->is_null() ? nullptr : &*found;
 }
 
-bool JsonFields::has(std::string_view key) const { return find(key) != nullptr; }
+bool JsonFields::has(std::string_view key) const {
+  return find(key) != nullptr;
+}
 
 void JsonFields::problem(std::string_view key, const std::string& what) {
   problems_.push_back(where_ + ": " + std::string(key) + ": " + what);
@@ -58,8 +62,8 @@ double JsonFields::number(std::string_view key, double fallback, double low, dou
   if (value == nullptr) return fallback;
   if (value->is_number() && value->get<double>() >= low && value->get<double>() <= high)
     return value->get<double>();
-  problem(key, value->dump() + " is not a number from " + number_text(low) + " to " +
-                   number_text(high));
+  problem(key,
+          value->dump() + " is not a number from " + number_text(low) + " to " + number_text(high));
   return fallback;
 }
 
@@ -80,8 +84,8 @@ std::string JsonFields::string(std::string_view key, std::string fallback) {
 }
 
 std::vector<std::int64_t> JsonFields::integers(std::string_view key,
-                                               std::vector<std::int64_t> fallback,
-                                               std::int64_t low, std::int64_t high) {
+                                               std::vector<std::int64_t> fallback, std::int64_t low,
+                                               std::int64_t high) {
   const json* value = find(key);
   if (value == nullptr) return fallback;
   const json list = value->is_array() ? *value : json::array({*value});

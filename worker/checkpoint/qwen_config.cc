@@ -74,11 +74,11 @@ QwenTextConfig read_text(const json& object, const std::string& where, Problems&
   const std::string act = fields.string("hidden_act", "silu");
   if (act != "silu") fields.problem("hidden_act", act + " is not supported, only silu is");
   if (text.hidden_size % text.num_heads != 0)
-    fields.problem("num_attention_heads", "does not divide hidden_size " +
-                                              std::to_string(text.hidden_size));
+    fields.problem("num_attention_heads",
+                   "does not divide hidden_size " + std::to_string(text.hidden_size));
   if (text.num_heads % text.num_kv_heads != 0)
-    fields.problem("num_key_value_heads", "does not divide num_attention_heads " +
-                                              std::to_string(text.num_heads));
+    fields.problem("num_key_value_heads",
+                   "does not divide num_attention_heads " + std::to_string(text.num_heads));
   if (fields.integer("head_dim", text.head_dim(), 1, kMaxWidth) != text.head_dim())
     fields.problem("head_dim", "is not hidden_size / num_attention_heads");
   check_windows(fields, text);

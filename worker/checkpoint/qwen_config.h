@@ -1,5 +1,6 @@
-// config.json of Qwen2.5-VL, in both spellings: flat (text keys at the top, as published) and nested
-// (text_config, as transformers 5 writes it). Defaults are those of transformers 5.17.0's classes.
+// config.json of Qwen2.5-VL, in both spellings: flat (text keys at the top, as published) and
+// nested (text_config, as transformers 5 writes it). Defaults are those of transformers 5.17.0's
+// classes.
 #pragma once
 
 #include <array>
@@ -37,16 +38,18 @@ struct QwenVisionConfig {
   std::int64_t num_heads = 16;
   std::int64_t in_channels = 3;
   std::int64_t patch_size = 14;
-  std::int64_t merge_size = 2;           // patches on a side of one image token
+  std::int64_t merge_size = 2;  // patches on a side of one image token
   std::int64_t temporal_patch_size = 2;
-  std::int64_t window_size = 112;        // pixels
+  std::int64_t window_size = 112;  // pixels
   std::int64_t out_hidden_size = 3584;
   double rope_theta = 10000.0;
   std::vector<std::int64_t> full_attention_blocks{7, 15, 23, 31};
 
   std::int64_t head_dim() const { return hidden_size / num_heads; }
   std::int64_t merge_unit() const { return merge_size * merge_size; }  // patches of one image token
-  std::int64_t window_cells() const { return window_size / merge_size / patch_size; }  // image tokens
+  std::int64_t window_cells() const {
+    return window_size / merge_size / patch_size;
+  }  // image tokens
   std::int64_t patch_values() const {
     return in_channels * temporal_patch_size * patch_size * patch_size;
   }

@@ -4,48 +4,37 @@ namespace facet {
 
 const KeySet& qwen_root_keys() {
   static const KeySet kKeys{
-      "model_type",     "text_config",    "vision_config",         "tie_word_embeddings",
-      "image_token_id", "video_token_id", "vision_start_token_id", "vision_end_token_id",
-      "vision_token_id", "eos_token_id",  "bos_token_id",          "pad_token_id"};
+      "model_type",      "text_config",    "vision_config",         "tie_word_embeddings",
+      "image_token_id",  "video_token_id", "vision_start_token_id", "vision_end_token_id",
+      "vision_token_id", "eos_token_id",   "bos_token_id",          "pad_token_id"};
   return kKeys;
 }
 
 const KeySet& qwen_text_keys() {
-  static const KeySet kKeys{"model_type",
-                            "vocab_size",
-                            "hidden_size",
-                            "intermediate_size",
-                            "num_hidden_layers",
-                            "num_attention_heads",
-                            "num_key_value_heads",
-                            "head_dim",
-                            "hidden_act",
-                            "max_position_embeddings",
-                            "rms_norm_eps",
-                            "use_sliding_window",
-                            "sliding_window",
-                            "max_window_layers",
-                            "layer_types",
-                            "attention_dropout",
-                            "rope_parameters",
-                            "rope_scaling",
-                            "rope_theta",
-                            "tie_word_embeddings",
-                            "bos_token_id",
-                            "eos_token_id",
+  static const KeySet kKeys{"model_type",          "vocab_size",
+                            "hidden_size",         "intermediate_size",
+                            "num_hidden_layers",   "num_attention_heads",
+                            "num_key_value_heads", "head_dim",
+                            "hidden_act",          "max_position_embeddings",
+                            "rms_norm_eps",        "use_sliding_window",
+                            "sliding_window",      "max_window_layers",
+                            "layer_types",         "attention_dropout",
+                            "rope_parameters",     "rope_scaling",
+                            "rope_theta",          "tie_word_embeddings",
+                            "bos_token_id",        "eos_token_id",
                             "pad_token_id"};
   return kKeys;
 }
 
 const KeySet& qwen_vision_keys() {
-  static const KeySet kKeys{"model_type",      "depth",
-                            "hidden_size",     "hidden_act",
-                            "intermediate_size", "num_heads",
-                            "in_channels",     "in_chans",
-                            "patch_size",      "spatial_patch_size",
+  static const KeySet kKeys{"model_type",         "depth",
+                            "hidden_size",        "hidden_act",
+                            "intermediate_size",  "num_heads",
+                            "in_channels",        "in_chans",
+                            "patch_size",         "spatial_patch_size",
                             "spatial_merge_size", "temporal_patch_size",
-                            "tokens_per_second", "window_size",
-                            "out_hidden_size", "fullatt_block_indexes",
+                            "tokens_per_second",  "window_size",
+                            "out_hidden_size",    "fullatt_block_indexes",
                             "rope_parameters"};
   return kKeys;
 }

@@ -32,13 +32,12 @@ void check_sizes(JsonFields& fields, const QwenVisionConfig& vision) {
     fields.problem("num_heads", "hidden_size " + std::to_string(vision.hidden_size) + " over " +
                                     std::to_string(vision.num_heads) +
                                     " heads is not a head size that 4 divides");
-  if (vision.window_cells() < 1)
-    fields.problem("window_size", "is smaller than one image token");
+  if (vision.window_cells() < 1) fields.problem("window_size", "is smaller than one image token");
   if (vision.in_channels != 3) fields.problem("in_channels", "is not 3");
   for (const std::int64_t block : vision.full_attention_blocks)
     if (block >= vision.depth)
-      fields.problem("fullatt_block_indexes", std::to_string(block) + " is not below depth " +
-                                                  std::to_string(vision.depth));
+      fields.problem("fullatt_block_indexes",
+                     std::to_string(block) + " is not below depth " + std::to_string(vision.depth));
 }
 
 }  // namespace
@@ -62,8 +61,8 @@ QwenVisionConfig read_vision_config(JsonFields fields, std::vector<std::string>&
   vision.merge_size = fields.integer("spatial_merge_size", vision.merge_size, 1, 16);
   vision.window_size = fields.integer("window_size", vision.window_size, 1, 1 << 16);
   vision.out_hidden_size = fields.integer("out_hidden_size", vision.out_hidden_size, 1, kMaxWidth);
-  vision.full_attention_blocks = fields.integers("fullatt_block_indexes",
-                                                 vision.full_attention_blocks, 0, kMaxLayers);
+  vision.full_attention_blocks =
+      fields.integers("fullatt_block_indexes", vision.full_attention_blocks, 0, kMaxLayers);
   const std::string act = fields.string("hidden_act", "silu");
   if (act != "silu") fields.problem("hidden_act", act + " is not supported, only silu is");
   read_rope(fields, vision, problems);

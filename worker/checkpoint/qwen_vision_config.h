@@ -7,7 +7,7 @@
 namespace facet {
 
 // Bounds that keep sizes and their products far from overflow; every published model is far below.
-inline constexpr std::int64_t kMaxWidth = 1 << 20;   // hidden sizes, vocabulary
+inline constexpr std::int64_t kMaxWidth = 1 << 20;  // hidden sizes, vocabulary
 inline constexpr std::int64_t kMaxLayers = 1024;
 inline constexpr std::int64_t kMaxTokenId = 1 << 30;
 

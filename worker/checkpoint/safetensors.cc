@@ -26,9 +26,16 @@ struct DtypeFacts {
   std::string_view name;
   std::size_t bytes;
 };
-constexpr std::array<DtypeFacts, 10> kDtypes{{{"F64", 8}, {"F32", 4}, {"F16", 2}, {"BF16", 2},
-                                              {"I64", 8}, {"I32", 4}, {"I16", 2}, {"I8", 1},
-                                              {"U8", 1}, {"BOOL", 1}}};
+constexpr std::array<DtypeFacts, 10> kDtypes{{{"F64", 8},
+                                              {"F32", 4},
+                                              {"F16", 2},
+                                              {"BF16", 2},
+                                              {"I64", 8},
+                                              {"I32", 4},
+                                              {"I16", 2},
+                                              {"I8", 1},
+                                              {"U8", 1},
+                                              {"BOOL", 1}}};
 
 std::optional<TensorDtype> parse_dtype(std::string_view name) {
   for (std::size_t i = 0; i < kDtypes.size(); ++i)
@@ -106,7 +113,9 @@ std::string_view dtype_name(TensorDtype dtype) {
   return kDtypes[static_cast<std::size_t>(dtype)].name;
 }
 
-std::size_t dtype_bytes(TensorDtype dtype) { return kDtypes[static_cast<std::size_t>(dtype)].bytes; }
+std::size_t dtype_bytes(TensorDtype dtype) {
+  return kDtypes[static_cast<std::size_t>(dtype)].bytes;
+}
 
 std::string shape_text(const std::vector<std::int64_t>& shape) {
   std::string text = "[";
@@ -115,7 +124,9 @@ std::string shape_text(const std::vector<std::int64_t>& shape) {
   return text + "]";
 }
 
-SafetensorsFile::SafetensorsFile(SafetensorsFile&& other) noexcept { *this = std::move(other); }
+SafetensorsFile::SafetensorsFile(SafetensorsFile&& other) noexcept {
+  *this = std::move(other);
+}
 
 SafetensorsFile& SafetensorsFile::operator=(SafetensorsFile&& other) noexcept {
   std::swap(path_, other.path_);
@@ -156,7 +167,8 @@ Status SafetensorsFile::map() {
 
 Status SafetensorsFile::read_header() {
   std::uint64_t header_bytes = 0;
-  for (int i = 7; i >= 0; --i) header_bytes = header_bytes << 8 | std::to_integer<unsigned>(base_[i]);
+  for (int i = 7; i >= 0; --i)
+    header_bytes = header_bytes << 8 | std::to_integer<unsigned>(base_[i]);
   if (header_bytes > kMaxHeaderBytes || header_bytes > size_ - 8)
     return Error(Code::kCorrupt, path_ + ": header length " + std::to_string(header_bytes) +
                                      " does not fit the file's " + std::to_string(size_) +

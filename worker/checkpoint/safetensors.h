@@ -1,7 +1,6 @@
-// One .safetensors file, mapped read-only. The header is checked in full when the file is opened, so
-// that every view points at bytes of the mapping and has exactly the bytes its shape says.
-// Format: u64 little-endian header length, JSON header, tensor bytes
-// (https://github.com/huggingface/safetensors, "Format").
+// One .safetensors file, mapped read-only. The header is checked in full when the file is opened,
+// so that every view points at bytes of the mapping and has exactly the bytes its shape says.
+// Format: u64 little-endian length of a JSON header, the header, the tensors' bytes.
 #pragma once
 
 #include <cstddef>
@@ -14,7 +13,18 @@
 
 namespace facet {
 
-enum class TensorDtype : std::uint8_t { kF64, kF32, kF16, kBf16, kI64, kI32, kI16, kI8, kU8, kBool };
+enum class TensorDtype : std::uint8_t {
+  kF64,
+  kF32,
+  kF16,
+  kBf16,
+  kI64,
+  kI32,
+  kI16,
+  kI8,
+  kU8,
+  kBool
+};
 
 std::string_view dtype_name(TensorDtype dtype);  // as safetensors spells it, e.g. "BF16"
 std::size_t dtype_bytes(TensorDtype dtype);

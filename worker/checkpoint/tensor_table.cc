@@ -13,7 +13,8 @@ bool is_float(TensorDtype dtype) {
   return dtype == TensorDtype::kF32 || dtype == TensorDtype::kBf16 || dtype == TensorDtype::kF16;
 }
 
-void check_view(const TensorSpec& spec, const TensorView& view, std::vector<std::string>& problems) {
+void check_view(const TensorSpec& spec, const TensorView& view,
+                std::vector<std::string>& problems) {
   if (view.shape != spec.shape)
     problems.push_back("tensor " + view.name + ": shape " + shape_text(view.shape) +
                        ", the configuration needs " + shape_text(spec.shape));

@@ -49,8 +49,8 @@ Status BlockPool::check(std::span<const std::vector<std::int32_t>* const> tables
   std::vector<std::int32_t> times_free(references_.size(), 0);
   for (const std::int32_t block : free_) ++times_free[static_cast<std::size_t>(block)];
   for (std::size_t block = 0; block < references_.size(); ++block) {
-    const bool fits = held[block] == references_[block] &&
-                      times_free[block] == (references_[block] == 0 ? 1 : 0);
+    const bool fits =
+        held[block] == references_[block] && times_free[block] == (references_[block] == 0 ? 1 : 0);
     if (!fits)
       return Error(Code::kInternal, "KV block " + std::to_string(block) + " has " +
                                         std::to_string(references_[block]) + " references, " +

@@ -22,7 +22,7 @@ class BlockPool {
 
   // Appends `count` blocks with one reference each, or none of them when fewer are free.
   bool acquire(std::int32_t count, std::vector<std::int32_t>& blocks);
-  void share(std::int32_t block);               // one more reference to a block in use
+  void share(std::int32_t block);                   // one more reference to a block in use
   void release(std::vector<std::int32_t>& blocks);  // one reference less each; empties the list
 
   // Every block is free exactly once or referenced, and `tables` hold all references there are.

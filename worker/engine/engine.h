@@ -16,14 +16,14 @@
 
 namespace facet {
 
-// An image of a sequence, still in the ring: RGB8, rows of 3 * width bytes. `is_current` re-reads the
-// slot's state and generation: false means the pixels may have been another request's (a protocol
-// error: the engine ends the sequence with kCorrupt and emits nothing computed from them).
+// An image of a sequence, still in the ring: RGB8, rows of 3 * width bytes. `is_current` re-reads
+// the slot's state and generation: false means the pixels may have been another request's (a
+// protocol error: the engine ends the sequence with kCorrupt and emits nothing computed from them).
 struct ImageView {
   const std::uint8_t* pixels = nullptr;  // owned by the ring's mapping
   std::uint32_t width = 0;
   std::uint32_t height = 0;
-  std::uint64_t content_hash_high = 0;   // XXH3-128 of the encoded bytes
+  std::uint64_t content_hash_high = 0;  // XXH3-128 of the encoded bytes
   std::uint64_t content_hash_low = 0;
   std::function<bool()> is_current;
 };
@@ -52,7 +52,8 @@ class Engine {
   // (kInvalidArgument, kTooLarge with needs and has, kUnsupported). Cheap: no model work.
   virtual Status add(SequenceSpec spec) = 0;
 
-  // Forgets a sequence if (id, attempt) is held; its update with end kCancelled comes with the next step.
+  // Forgets a sequence if (id, attempt) is held; its update with end kCancelled comes with the next
+  // step.
   virtual void cancel(const RequestId& id, std::uint32_t attempt) = 0;
 
   virtual bool has_work() const = 0;

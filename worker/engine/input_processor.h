@@ -1,5 +1,5 @@
-// The part of a model family that needs no arithmetic: conversations to tokens and positions, pixels
-// to patches. One implementation per family.
+// The part of a model family that needs no arithmetic: conversations to tokens and positions,
+// pixels to patches. One implementation per family.
 #pragma once
 
 #include <cstdint>

@@ -10,15 +10,15 @@
 namespace facet {
 
 struct MemoryItem {
-  std::string name;   // "weights", "kv_pool", ...
+  std::string name;  // "weights", "kv_pool", ...
   std::uint64_t bytes = 0;
-  std::string note;   // how it comes about
+  std::string note;  // how it comes about
 };
 
 struct MemoryPlan {
-  std::string model;    // directory name
+  std::string model;  // directory name
   std::string family;
-  std::string dtype;    // computed in: "fp32", "bf16"
+  std::string dtype;  // computed in: "fp32", "bf16"
   Device device;
   std::uint64_t budget_bytes = 0;
   std::vector<MemoryItem> items;
@@ -28,10 +28,10 @@ struct MemoryPlan {
   std::int32_t kv_block_tokens = 0;
   std::uint64_t kv_bytes_per_token = 0;
   std::int32_t max_lanes = 0;
-  std::int32_t max_model_len = 0;      // tokens of prompt and answer
+  std::int32_t max_model_len = 0;  // tokens of prompt and answer
   std::int32_t max_step_tokens = 0;
-  std::int32_t image_tokens_max = 0;   // of one image
-  std::int64_t image_pixels_max = 0;   // after resizing; larger images are refused or shrunk before
+  std::int32_t image_tokens_max = 0;  // of one image
+  std::int64_t image_pixels_max = 0;  // after resizing; larger images are refused or shrunk before
   std::int32_t encoder_rows = 0;
   int threads = 0;
 

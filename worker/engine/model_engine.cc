@@ -45,8 +45,8 @@ Status ModelEngine::add(SequenceSpec spec) {
   const std::uint32_t max_tokens = FACET_TRY(answer_room(spec, prompt));
   for (const std::int32_t token : spec.committed)
     if (token < 0 || token >= parts_.sampling.vocab_size)
-      return Error(Code::kInvalidArgument, "committed token " + std::to_string(token) +
-                                               " is not in the vocabulary");
+      return Error(Code::kInvalidArgument,
+                   "committed token " + std::to_string(token) + " is not in the vocabulary");
   if (spec.committed.size() > max_tokens)
     return Error(Code::kInvalidArgument, "has more committed tokens than max_tokens");
   const SamplingParams params = spec.request.sampling;

@@ -20,12 +20,12 @@ namespace facet {
 
 struct ModelEngineParts {
   ModelFacts facts;
-  std::uint32_t capacity = 32;         // sequences held at once
-  std::int32_t max_lanes = 16;         // sequences that run at once; runner's chunks at most
+  std::uint32_t capacity = 32;  // sequences held at once
+  std::int32_t max_lanes = 16;  // sequences that run at once; runner's chunks at most
   SamplingDefaults sampling;
   std::unique_ptr<InputProcessor> input;
   std::unique_ptr<ModelRunner> runner;
-  ProgressTick tick;                   // called by every long phase
+  ProgressTick tick;  // called by every long phase
 };
 
 class ModelEngine final : public Engine {

@@ -29,9 +29,8 @@ Result<std::vector<SequenceUpdate>> ModelEngine::step() {
     SequenceUpdate update = active.make_update();
     const bool samples = chunk.reaches_end();
     scheduler_.complete(chunk);
-    const bool all_encoded =
-        !active.spec.images.empty() &&
-        active.sequence.num_encoded == active.sequence.prompt.images.size();
+    const bool all_encoded = !active.spec.images.empty() &&
+                             active.sequence.num_encoded == active.sequence.prompt.images.size();
     update.images_released = all_encoded && !std::exchange(active.images_released, all_encoded);
     if (samples) take_token(active, logits.row(row++), update);
     if (update.ended)
@@ -59,8 +58,8 @@ Status ModelEngine::encode_one(Active& active, std::size_t image) {
   const ImagePatches patches = FACET_TRY(parts_.input->preprocess(view, span, patches_));
   // Only now, after the last read, is it known whose pixels these were.
   if (view.is_current && !view.is_current())
-    return Error(Code::kCorrupt, "image " + std::to_string(span.image) +
-                                     ": its slot was given to another request");
+    return Error(Code::kCorrupt,
+                 "image " + std::to_string(span.image) + ": its slot was given to another request");
   return parts_.runner->encode(patches, active.sequence.image_rows[image], parts_.tick);
 }
 

@@ -13,17 +13,18 @@
 
 namespace facet {
 
-// Rotary position: temporal, height, width. Text and models without image positions repeat one value.
+// Rotary position: temporal, height, width. Text and models without image positions repeat one
+// value.
 using Position = std::array<std::int32_t, 3>;
 
 // What was reserved; fixed for the runner's life.
 struct RunnerShape {
-  std::int32_t num_blocks = 0;        // of the KV pool
-  std::int32_t block_tokens = 0;      // token positions of one block
-  std::int32_t encoder_rows = 0;      // image tokens that the encoder's output pool holds
-  std::int32_t max_step_tokens = 0;   // of all chunks of one forward()
-  std::int32_t max_step_chunks = 0;   // chunks, and logit rows, of one forward()
-  std::int32_t vocab_size = 0;        // width of a row of logits
+  std::int32_t num_blocks = 0;       // of the KV pool
+  std::int32_t block_tokens = 0;     // token positions of one block
+  std::int32_t encoder_rows = 0;     // image tokens that the encoder's output pool holds
+  std::int32_t max_step_tokens = 0;  // of all chunks of one forward()
+  std::int32_t max_step_chunks = 0;  // chunks, and logit rows, of one forward()
+  std::int32_t vocab_size = 0;       // width of a row of logits
 };
 
 // An image after the model's own preprocessing: rows of patch values in the order that the model's
@@ -36,7 +37,7 @@ struct ImagePatches {
 
 // Encoder output that stands in for tokens of a chunk.
 struct ImageRows {
-  std::int32_t at = 0;        // first token, from the chunk's start
+  std::int32_t at = 0;  // first token, from the chunk's start
   std::int32_t count = 0;
   std::int32_t pool_row = 0;  // first row in the encoder's output pool
 };
@@ -44,11 +45,11 @@ struct ImageRows {
 // Consecutive tokens of one sequence: a part of its prompt, or the token chosen last.
 struct SequenceChunk {
   std::span<const std::int32_t> token_ids;
-  std::span<const Position> positions;      // as many
-  std::int32_t context_tokens = 0;          // before these, already in the sequence's blocks
-  std::span<const std::int32_t> blocks;     // hold context and chunk, in order
+  std::span<const Position> positions;   // as many
+  std::int32_t context_tokens = 0;       // before these, already in the sequence's blocks
+  std::span<const std::int32_t> blocks;  // hold context and chunk, in order
   std::span<const ImageRows> image_rows;
-  bool wants_logits = false;                // of its last token
+  bool wants_logits = false;  // of its last token
 };
 
 // Rows in the order of the chunks that wanted them. Values are fp32, rounded to the dtype the model

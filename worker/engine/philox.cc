@@ -21,9 +21,8 @@ PhiloxBlock philox(PhiloxBlock counter, std::uint64_t key) {
 }
 
 double uniform_at(std::uint64_t seed, std::uint64_t index) {
-  const PhiloxBlock block = philox({static_cast<std::uint32_t>(index),
-                                    static_cast<std::uint32_t>(index >> 32), 0, 0},
-                                   seed);
+  const PhiloxBlock block = philox(
+      {static_cast<std::uint32_t>(index), static_cast<std::uint32_t>(index >> 32), 0, 0}, seed);
   const std::uint64_t bits = static_cast<std::uint64_t>(block[0]) << 32 | block[1];
   return static_cast<double>(bits >> 11) * 0x1.0p-53;
 }

@@ -1,6 +1,6 @@
 // Philox 4x32-10, a counter-based generator (Salmon et al., "Parallel random numbers: as easy as
-// 1, 2, 3", SC 2011): the number at a place is a function of key and counter alone, so a token is the
-// same in any batch and on any attempt.
+// 1, 2, 3", SC 2011): the number at a place is a function of key and counter alone, so a token is
+// the same in any batch and on any attempt.
 #pragma once
 
 #include <array>

@@ -38,8 +38,10 @@ void keep_top_p(std::span<float> scores, double top_p) {
   const float best = *std::max_element(scores.begin(), scores.end());
   std::vector<std::size_t> order;
   for (std::size_t i = 0; i < scores.size(); ++i)
-    if (scores[i] >= best - kNegligible) order.push_back(i);
-    else scores[i] = kMinusInfinity;
+    if (scores[i] >= best - kNegligible)
+      order.push_back(i);
+    else
+      scores[i] = kMinusInfinity;
   std::stable_sort(order.begin(), order.end(),
                    [&](std::size_t a, std::size_t b) { return scores[a] < scores[b]; });
   double sum = 0.0;
@@ -70,9 +72,9 @@ Status check_sampling(const SamplingParams& params) {
   FACET_TRY_STATUS(check_range("presence_penalty", params.presence_penalty, -100.0, 100.0));
   FACET_TRY_STATUS(check_range("frequency_penalty", params.frequency_penalty, -100.0, 100.0));
   if (params.max_tokens > 0 && params.min_tokens > params.max_tokens)
-    return Error(Code::kInvalidArgument,
-                 "min_tokens " + std::to_string(params.min_tokens) + " is above max_tokens " +
-                     std::to_string(params.max_tokens));
+    return Error(Code::kInvalidArgument, "min_tokens " + std::to_string(params.min_tokens) +
+                                             " is above max_tokens " +
+                                             std::to_string(params.max_tokens));
   return {};
 }
 
@@ -128,8 +130,7 @@ Result<std::int32_t> Sampler::choose(std::span<const float> logits,
     if (params_.temperature > 0.0) return draw(scratch);
     scores = scratch;
   }
-  return static_cast<std::int32_t>(std::max_element(scores.begin(), scores.end()) -
-                                   scores.begin());
+  return static_cast<std::int32_t>(std::max_element(scores.begin(), scores.end()) - scores.begin());
 }
 
 std::int32_t Sampler::draw(std::span<float> scores) const {

@@ -33,8 +33,8 @@ class Sampler {
   // A token became part of the answer.
   void observe(std::int32_t token);
 
-  // The token after those observed, a pure function of (params, prompt, observed, logits): the lowest
-  // index on ties. `scratch` is working memory. kInternal when a logit is NaN.
+  // The token after those observed, a pure function of (params, prompt, observed, logits): the
+  // lowest index on ties. `scratch` is working memory. kInternal when a logit is NaN.
   Result<std::int32_t> choose(std::span<const float> logits, std::vector<float>& scratch) const;
 
   std::uint32_t num_observed() const { return num_observed_; }
@@ -50,7 +50,7 @@ class Sampler {
   const SamplingDefaults* defaults_;
   float repetition_penalty_;
   std::uint32_t num_observed_ = 0;
-  std::vector<bool> is_seen_;        // prompt and answer; empty unless needed
+  std::vector<bool> is_seen_;  // prompt and answer; empty unless needed
   std::vector<std::int32_t> seen_;
   std::unordered_map<std::int32_t, std::int32_t> counts_;  // answer only
 };

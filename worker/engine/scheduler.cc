@@ -8,9 +8,9 @@ namespace facet {
 namespace {
 
 void insert_ordered(std::vector<Sequence*>& list, Sequence* sequence) {
-  const auto place = std::upper_bound(
-      list.begin(), list.end(), sequence,
-      [](const Sequence* a, const Sequence* b) { return a->goes_before(*b); });
+  const auto place =
+      std::upper_bound(list.begin(), list.end(), sequence,
+                       [](const Sequence* a, const Sequence* b) { return a->goes_before(*b); });
   list.insert(place, sequence);
 }
 
@@ -49,8 +49,8 @@ void Scheduler::schedule_decodes(StepPlan& plan) {
 // A block for the next token; preempts from the end of the order until there is one. False: the
 // sequence itself had to go.
 bool Scheduler::grow(Sequence& sequence, StepPlan& plan) {
-  const auto missing = blocks_.blocks_for(sequence.num_tokens()) -
-                       static_cast<std::int32_t>(sequence.blocks.size());
+  const auto missing =
+      blocks_.blocks_for(sequence.num_tokens()) - static_cast<std::int32_t>(sequence.blocks.size());
   while (missing > 0 && !blocks_.acquire(missing, sequence.blocks)) {
     Sequence* victim = running_.back();
     release(*victim);
@@ -63,8 +63,9 @@ bool Scheduler::grow(Sequence& sequence, StepPlan& plan) {
 
 void Scheduler::schedule_prefill(Sequence& sequence, StepPlan& plan) {
   if (tokens_left_ == 0) return;
-  ScheduledChunk chunk{&sequence, sequence.num_computed, std::min(sequence.num_left(), tokens_left_),
-                       sequence.num_encoded, sequence.num_encoded};
+  ScheduledChunk chunk{&sequence, sequence.num_computed,
+                       std::min(sequence.num_left(), tokens_left_), sequence.num_encoded,
+                       sequence.num_encoded};
   if (!reserve_rows(sequence, chunk)) return;
   tokens_left_ -= chunk.count;
   plan.chunks.push_back(chunk);

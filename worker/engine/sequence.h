@@ -12,8 +12,8 @@ namespace facet {
 
 // An image of a prompt: which tokens it stands for.
 struct ImageSpan {
-  std::int32_t image = 0;        // index of the request's image
-  std::int32_t first = 0;        // its first token in the prompt
+  std::int32_t image = 0;  // index of the request's image
+  std::int32_t first = 0;  // its first token in the prompt
   std::int32_t count = 0;
   std::int32_t grid_height = 0;  // patches
   std::int32_t grid_width = 0;
@@ -31,12 +31,13 @@ struct Sequence {
   Priority priority = Priority::kInteractive;
   std::uint64_t arrival = 0;
 
-  std::vector<std::int32_t> tokens;     // prompt, then answer
-  std::vector<Position> positions;      // as many
-  std::int32_t num_computed = 0;        // tokens whose KV is in the blocks
+  std::vector<std::int32_t> tokens;  // prompt, then answer
+  std::vector<Position> positions;   // as many
+  std::int32_t num_computed = 0;     // tokens whose KV is in the blocks
   std::vector<std::int32_t> blocks;
-  std::vector<std::int32_t> image_rows; // per image: its first encoder row, kNotHeld before and after
-  std::size_t num_encoded = 0;          // images encoded so far, in order
+  std::vector<std::int32_t>
+      image_rows;               // per image: its first encoder row, kNotHeld before and after
+  std::size_t num_encoded = 0;  // images encoded so far, in order
 
   static constexpr std::int32_t kNotHeld = -1;
 

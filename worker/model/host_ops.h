@@ -14,7 +14,8 @@ namespace facet {
 template <class T>
 struct HostOps {
   // out = w * round(x / sqrt(mean(x^2) + eps)); x, out [rows, width]; w [width]
-  void (*rms_norm)(const T* x, const T* w, T* out, std::int64_t rows, std::int64_t width, float eps);
+  void (*rms_norm)(const T* x, const T* w, T* out, std::int64_t rows, std::int64_t width,
+                   float eps);
 
   // sum = x + residual, written to residual; [count]
   void (*add_into)(T* residual, const T* x, std::int64_t count);
@@ -23,8 +24,9 @@ struct HostOps {
   void (*silu_mul)(const T* gate_up, T* out, std::int64_t rows, std::int64_t width);
 
   // Turns `heads` heads of each row in place: x' = x * cos + rotate_half(x) * sin.
-  // x [rows, heads, head_dim] with row_stride; cos, sin [rows, head_dim / 2]: both halves turn alike.
-  // fp32_inside: one rounding at the end (vision), else after each product and the sum (language).
+  // x [rows, heads, head_dim] with row_stride; cos, sin [rows, head_dim / 2]: both halves turn
+  // alike. fp32_inside: one rounding at the end (vision), else after each product and the sum
+  // (language).
   void (*rope)(T* x, std::int64_t row_stride, const float* cos, const float* sin, std::int64_t rows,
                std::int64_t heads, std::int64_t head_dim, bool fp32_inside);
 };
@@ -32,10 +34,10 @@ struct HostOps {
 // One sequence's KV in a paged pool.
 template <class T>
 struct PagedSequence {
-  const T* keys = nullptr;    // the layer's pool: [blocks, block_tokens, kv_heads, head_dim]
+  const T* keys = nullptr;  // the layer's pool: [blocks, block_tokens, kv_heads, head_dim]
   const T* values = nullptr;
   std::span<const std::int32_t> blocks;
-  std::int64_t tokens = 0;    // positions that the query sees
+  std::int64_t tokens = 0;  // positions that the query sees
 };
 
 struct AttentionShape {

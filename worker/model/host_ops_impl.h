@@ -12,7 +12,9 @@
 namespace facet {
 namespace {
 
-inline float load(float x) { return x; }
+inline float load(float x) {
+  return x;
+}
 inline float load(Bf16 x) {
   const std::uint32_t bits = static_cast<std::uint32_t>(x.bits) << 16;
   float value;
@@ -41,9 +43,9 @@ inline float round_to(float x) {
   return load(store<T>(x));
 }
 
-// e^x to about 1 ulp: 2^n * e^r with n = round(x / ln 2) and r = x - n ln 2, |r| <= ln 2 / 2, where the
-// Taylor polynomial to r^7 is off by less than an ulp. ln 2 is subtracted in two parts, of which the
-// first has so few bits that n times it is exact.
+// e^x to about 1 ulp: 2^n * e^r with n = round(x / ln 2) and r = x - n ln 2, |r| <= ln 2 / 2, where
+// the Taylor polynomial to r^7 is off by less than an ulp. ln 2 is subtracted in two parts, of
+// which the first has so few bits that n times it is exact.
 inline float fast_exp(float x) {
   x = std::min(std::max(x, -87.3F), 88.7F);
   constexpr float kRound = 12582912.0F;  // 1.5 * 2^23: adding it rounds to an integer
@@ -90,8 +92,7 @@ void rms_norm(const T* x, const T* w, T* out, std::int64_t rows, std::int64_t wi
 
 template <class T>
 void add_into(T* residual, const T* x, std::int64_t count) {
-  for (std::int64_t i = 0; i < count; ++i)
-    residual[i] = store<T>(load(residual[i]) + load(x[i]));
+  for (std::int64_t i = 0; i < count; ++i) residual[i] = store<T>(load(residual[i]) + load(x[i]));
 }
 
 template <class T>

@@ -12,7 +12,7 @@ struct HostVariant {
   const HostAttention<Bf16>* attention_bf16;
 };
 
-extern const HostVariant kHostBase;    // every x86-64
+extern const HostVariant kHostBase;  // every x86-64
 extern const HostVariant kHostAvx2;
 extern const HostVariant kHostAvx512;  // F, BW, DQ, VL
 

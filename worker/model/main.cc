@@ -16,7 +16,8 @@ facet::Result<std::unique_ptr<facet::Engine>> make_engine(const facet::EngineCon
 bool has_argument(int argc, char** argv, std::string_view name) {
   for (int i = 1; i < argc; ++i) {
     const std::string_view argument = argv[i];
-    if (argument == name || (argument.starts_with(name) && argument[name.size()] == '=')) return true;
+    if (argument == name || (argument.starts_with(name) && argument[name.size()] == '='))
+      return true;
   }
   return false;
 }

@@ -48,8 +48,7 @@ Result<MemoryPlan> make_plan(const StartOptions& options, const ModelFiles& file
   if (request.budget_bytes == 0)
     request.budget_bytes = static_cast<std::uint64_t>(static_cast<double>(available_memory()) *
                                                       kShareOfFreeMemory / workers);
-  request.bf16 =
-      options.dtype == Dtype::kBf16 || (options.dtype == Dtype::kAuto && cpu_has_bf16());
+  request.bf16 = options.dtype == Dtype::kBf16 || (options.dtype == Dtype::kAuto && cpu_has_bf16());
   request.threads = threads_per_worker(options.worker, workers, available_cores());
   request.max_lanes = options.worker.max_lanes;
   request.max_model_len = options.worker.max_model_len;
@@ -95,7 +94,8 @@ StartOptions start_options(const Config& config, std::uint32_t worker) {
   options.dtype = config.model.dtype;
   options.max_images = static_cast<std::uint32_t>(config.broker.max_images);
   const auto& budgets = config.worker.device_max_memory_bytes;
-  if (!budgets.empty()) options.budget_bytes = budgets[std::min<std::size_t>(worker, budgets.size() - 1)];
+  if (!budgets.empty())
+    options.budget_bytes = budgets[std::min<std::size_t>(worker, budgets.size() - 1)];
   return options;
 }
 
@@ -112,14 +112,14 @@ Result<std::unique_ptr<Engine>> start_model_engine(const StartOptions& options,
   ModelEngineParts parts;
   parts.capacity = static_cast<std::uint32_t>(options.worker.credits);
   parts.max_lanes = plan.max_lanes;
-  parts.sampling = {defaults.repetition_penalty,
-                    defaults.eos_token_ids.empty() ? files.config.eos_token_ids
-                                                   : defaults.eos_token_ids,
-                    static_cast<std::int32_t>(files.config.text.vocab_size)};
+  parts.sampling = {
+      defaults.repetition_penalty,
+      defaults.eos_token_ids.empty() ? files.config.eos_token_ids : defaults.eos_token_ids,
+      static_cast<std::int32_t>(files.config.text.vocab_size)};
   parts.tick = tick;
-  parts.input = FACET_TRY(make_qwen_input_processor(options.directory, files.config,
-                                                    files.image_settings,
-                                                    {plan.image_tokens_max, options.max_images}));
+  parts.input =
+      FACET_TRY(make_qwen_input_processor(options.directory, files.config, files.image_settings,
+                                          {plan.image_tokens_max, options.max_images}));
   parts.facts = make_facts(plan, files, options.max_images, parts.input->tokenizer());
   const Checkpoint checkpoint = FACET_TRY(Checkpoint::open(options.directory));
   const TensorTable tensors = FACET_TRY(bind_qwen_tensors(checkpoint, files.config));

@@ -68,10 +68,10 @@ void parallel_rope(at::Tensor& x, std::int64_t heads, std::int64_t head_dim,
   });
 }
 
-#define FACET_INSTANTIATE(T)                                                                       \
-  template void parallel_rms_norm<T>(const at::Tensor&, const at::Tensor&, at::Tensor&, float);    \
-  template void parallel_add_into<T>(at::Tensor&, const at::Tensor&);                              \
-  template void parallel_silu_mul<T>(const at::Tensor&, at::Tensor&);                              \
+#define FACET_INSTANTIATE(T)                                                                    \
+  template void parallel_rms_norm<T>(const at::Tensor&, const at::Tensor&, at::Tensor&, float); \
+  template void parallel_add_into<T>(at::Tensor&, const at::Tensor&);                           \
+  template void parallel_silu_mul<T>(const at::Tensor&, at::Tensor&);                           \
   template void parallel_rope<T>(at::Tensor&, std::int64_t, std::int64_t, const RotaryTable&, bool);
 FACET_INSTANTIATE(float)
 FACET_INSTANTIATE(Bf16)

@@ -43,7 +43,8 @@ RotaryTable vision_rotary(const QwenVisionConfig& vision, std::span<const std::i
       at::empty({static_cast<std::int64_t>(rows.size()), vision.head_dim() / 2}, at::kFloat);
   auto* angle = angles.data_ptr<float>();
   for (std::size_t patch = 0; patch < rows.size(); ++patch) {
-    for (const float frequency : frequencies) *angle++ = static_cast<float>(rows[patch]) * frequency;
+    for (const float frequency : frequencies)
+      *angle++ = static_cast<float>(rows[patch]) * frequency;
     for (const float frequency : frequencies)
       *angle++ = static_cast<float>(columns[patch]) * frequency;
   }

@@ -15,10 +15,14 @@ namespace {
 
 at::ScalarType stored_type(TensorDtype dtype) {
   switch (dtype) {
-    case TensorDtype::kF32: return at::kFloat;
-    case TensorDtype::kBf16: return at::kBFloat16;
-    case TensorDtype::kF16: return at::kHalf;
-    default: break;
+    case TensorDtype::kF32:
+      return at::kFloat;
+    case TensorDtype::kBf16:
+      return at::kBFloat16;
+    case TensorDtype::kF16:
+      return at::kHalf;
+    default:
+      break;
   }
   FACET_CHECK_MSG(false, "bind_tensors lets only these through");
   return at::kFloat;

@@ -49,7 +49,9 @@ class QwenInputProcessor final : public InputProcessor {
   QwenInputLimits limits_;
 };
 
-ImageSize size_of(const ImageView& image) { return {image.height, image.width}; }
+ImageSize size_of(const ImageView& image) {
+  return {image.height, image.width};
+}
 
 Result<ImageSpan> QwenInputProcessor::measure(std::uint32_t index,
                                               std::span<const ImageView> images) const {
@@ -66,7 +68,8 @@ Result<ImageSpan> QwenInputProcessor::measure(std::uint32_t index,
                                       std::to_string(limits_.image_tokens_max) +
                                       " fit the memory planned for the image encoder");
   return ImageSpan{static_cast<std::int32_t>(index), 0, static_cast<std::int32_t>(plan->num_tokens),
-                   static_cast<std::int32_t>(plan->grid_h), static_cast<std::int32_t>(plan->grid_w)};
+                   static_cast<std::int32_t>(plan->grid_h),
+                   static_cast<std::int32_t>(plan->grid_w)};
 }
 
 Result<Prompt> QwenInputProcessor::build(const GenerateRequest& request,
@@ -149,9 +152,10 @@ Status check_image_settings(const QwenImageSettings& settings, const QwenConfig&
                "temporal_patch_size");
 }
 
-Result<std::unique_ptr<InputProcessor>> make_qwen_input_processor(
-    const std::string& directory, const QwenConfig& config, const QwenImageSettings& settings,
-    const QwenInputLimits& limits) {
+Result<std::unique_ptr<InputProcessor>> make_qwen_input_processor(const std::string& directory,
+                                                                  const QwenConfig& config,
+                                                                  const QwenImageSettings& settings,
+                                                                  const QwenInputLimits& limits) {
   FACET_TRY_STATUS(check_image_settings(settings, config));
   FACET_TRY_STATUS(check_chat_template("qwen2_5_vl", directory));
   Tokenizer tokenizer = FACET_TRY(Tokenizer::load(directory));

@@ -1,6 +1,7 @@
 #include "worker/engine/qwen2_5_vl/plan.h"
 
 #include <algorithm>
+#include <cmath>
 #include <vector>
 
 #include "worker/checkpoint/qwen_tensors.h"
@@ -10,14 +11,16 @@ namespace {
 
 using Bytes = std::uint64_t;
 
-// A process with libtorch loaded and its thread pool started, before any tensor: 250 MB resident.
-constexpr Bytes kProcessBytes = 320'000'000;
+// A process with libtorch loaded and its buffers made, less the tensors: 130 MB to 200 MB resident.
+constexpr Bytes kProcessBytes = 256'000'000;
 // Keys gathered and masks made for prefill attention are tiled by this many queries.
 constexpr std::int64_t kQueryTile = 256;
 // Shortest context worth serving: room for one small image and a question.
 constexpr std::int64_t kMinContext = 256;
 
-Bytes bytes(std::int64_t count) { return static_cast<Bytes>(count); }
+Bytes bytes(std::int64_t count) {
+  return static_cast<Bytes>(count);
+}
 
 class Planner {
  public:
@@ -63,7 +66,8 @@ Bytes Planner::step_activations() const {
   const std::int64_t qkv = (text.num_heads + 2 * text.num_kv_heads) * text.head_dim();
   const std::int64_t row = 3 * text.hidden_size + qkv + 3 * text.intermediate_size;
   // Twice hidden more: the output of attention before it is copied, last rows before the head.
-  return bytes(request_.max_step_tokens * ((row + 2 * text.hidden_size) * item_ + text.head_dim() * 4));
+  return bytes(request_.max_step_tokens *
+               ((row + 2 * text.hidden_size) * item_ + text.head_dim() * 4));
 }
 
 Bytes Planner::logits() const {
@@ -89,8 +93,8 @@ Bytes Planner::encoder(std::int64_t image_tokens) const {
   const std::int64_t patches = image_tokens * vision.merge_unit();
   // Values in the model's dtype, embedding before and after reordering, then the block's buffers,
   // attention's output before it is copied, and the merger's two inner rows.
-  const std::int64_t row = vision.patch_values() + 2 * vision.hidden_size +
-                           2 * vision.hidden_size + 3 * vision.hidden_size + 2 * vision.hidden_size +
+  const std::int64_t row = vision.patch_values() + 2 * vision.hidden_size + 2 * vision.hidden_size +
+                           3 * vision.hidden_size + 2 * vision.hidden_size +
                            3 * vision.intermediate_size + 2 * vision.hidden_size;
   return bytes(patches * (row * item_ + 2 * vision.head_dim() * 4)) +
          bytes(image_tokens * vision.out_hidden_size * item_);
@@ -107,10 +111,25 @@ Bytes Planner::staging(std::int64_t image_tokens) const {
                           config_.vision.patch_size * config_.vision.patch_size * 6));
 }
 
+// Most tokens that smart_resize() gives an image. Above max_pixels both sides are cut down, but not
+// below one token; below min_pixels both are rounded up, which matters most for strips.
+std::int64_t most_image_tokens(const QwenImageSettings& settings) {
+  const auto side = static_cast<double>(settings.patch_size * settings.merge_size);
+  constexpr double kMaxAspect = 200.0;  // smart_resize() refuses more
+  const double largest = static_cast<double>(settings.max_pixels) / (side * side);
+  const double smallest = static_cast<double>(settings.min_pixels) / (side * side);
+  double most = largest;
+  if (largest < kMaxAspect) most = std::max(most, std::floor(std::sqrt(kMaxAspect * largest)));
+  const double longest = std::sqrt(kMaxAspect * smallest);
+  for (double rows = 1.0; rows <= std::sqrt(smallest) + 1.0; ++rows) {
+    const double columns = rows == 1.0 ? longest : std::min(longest, smallest / (rows - 1.0));
+    most = std::max(most, rows * std::ceil(columns));
+  }
+  return static_cast<std::int64_t>(most);
+}
+
 std::int64_t Planner::largest_image(std::int64_t context) const {
-  const std::int64_t side = settings_.patch_size * settings_.merge_size;
-  // smart_resize may exceed max_pixels only for images narrower than one token: one token more.
-  return std::clamp<std::int64_t>(settings_.max_pixels / (side * side), 1, context);
+  return std::clamp<std::int64_t>(most_image_tokens(settings_), 1, context);
 }
 
 struct Sizes {

@@ -12,12 +12,12 @@
 namespace facet {
 
 struct PlanRequest {
-  std::string model;                   // for the plan's title
+  std::string model;  // for the plan's title
   std::uint64_t budget_bytes = 0;
   bool bf16 = false;
   int threads = 1;
   std::int32_t max_lanes = 16;
-  std::int32_t max_model_len = 0;      // 0 = the model's own limit, or what fits if that is less
+  std::int32_t max_model_len = 0;  // 0 = the model's own limit, or what fits if that is less
   std::int32_t max_step_tokens = 2048;
   std::int32_t kv_block_tokens = 16;
 };

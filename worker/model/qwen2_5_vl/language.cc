@@ -48,7 +48,8 @@ QwenLanguage<T>::QwenLanguage(const QwenConfig& config, const LanguageLimits& li
     layers_.push_back(std::move(layer));
   }
   const std::int64_t rows = limits.step_tokens;
-  const std::int64_t qkv_width = (config_.num_heads + 2 * config_.num_kv_heads) * config_.head_dim();
+  const std::int64_t qkv_width =
+      (config_.num_heads + 2 * config_.num_kv_heads) * config_.head_dim();
   reserved_.hidden = reserve<T>(rows, config_.hidden_size);
   reserved_.normed = reserve<T>(rows, config_.hidden_size);
   reserved_.qkv = reserve<T>(rows, qkv_width);
@@ -93,9 +94,12 @@ void QwenLanguage<T>::embed(std::span<const SequenceChunk> chunks, const at::Ten
     total += count;
   }
   const auto take = [&](const at::Tensor& tensor) { return tensor.narrow(0, 0, total); };
-  step_ = {take(reserved_.hidden),   take(reserved_.normed),
-           take(reserved_.qkv),      take(reserved_.attended),
-           take(reserved_.gate_up),  take(reserved_.inner),
+  step_ = {take(reserved_.hidden),
+           take(reserved_.normed),
+           take(reserved_.qkv),
+           take(reserved_.attended),
+           take(reserved_.gate_up),
+           take(reserved_.inner),
            {take(reserved_.rotary.cos), take(reserved_.rotary.sin)}};
 }
 

@@ -1,11 +1,10 @@
 // Attention of QwenLanguage: single tokens straight from the paged pool, longer chunks by libtorch.
+#include <ATen/Parallel.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/from_blob.h>
 #include <ATen/ops/index_select.h>
 #include <ATen/ops/ones.h>
 #include <ATen/ops/scaled_dot_product_attention.h>
-
-#include <ATen/Parallel.h>
 
 #include <algorithm>
 #include <cmath>
@@ -54,8 +53,8 @@ void QwenLanguage<T>::attend_decode(std::int64_t layer, const KvPool& kv) {
   });
 }
 
-// Causal attention of a chunk over its context and itself. Batch = KV heads, heads = the query heads
-// that share one; the shared KV head is a stride of 0, not a copy.
+// Causal attention of a chunk over its context and itself. Batch = KV heads, heads = the query
+// heads that share one; the shared KV head is a stride of 0, not a copy.
 template <class T>
 void QwenLanguage<T>::attend_prefill(std::int64_t layer, const KvPool& kv, const Rows& rows) {
   const std::int64_t dim = config_.head_dim();
@@ -100,9 +99,9 @@ void QwenLanguage<T>::attend_prefill(std::int64_t layer, const KvPool& kv, const
   }
 }
 
-#define FACET_INSTANTIATE(T)                                                                 \
-  template void QwenLanguage<T>::attend(std::int64_t, const KvPool&);                        \
-  template void QwenLanguage<T>::attend_decode(std::int64_t, const KvPool&);                 \
+#define FACET_INSTANTIATE(T)                                                 \
+  template void QwenLanguage<T>::attend(std::int64_t, const KvPool&);        \
+  template void QwenLanguage<T>::attend_decode(std::int64_t, const KvPool&); \
   template void QwenLanguage<T>::attend_prefill(std::int64_t, const KvPool&, const Rows&);
 FACET_INSTANTIATE(float)
 FACET_INSTANTIATE(Bf16)

@@ -8,6 +8,7 @@
 #include "worker/model/kv_pool.h"
 #include "worker/model/qwen2_5_vl/language.h"
 #include "worker/model/qwen2_5_vl/vision.h"
+#include "worker/model/thread_scope.h"
 #include "worker/model/torch_guard.h"
 #include "worker/model/typed.h"
 #include "worker/model/weights.h"
@@ -20,20 +21,35 @@ KvShape kv_shape(const QwenTextConfig& text, const RunnerShape& shape) {
           text.head_dim()};
 }
 
+double vision_weights(const QwenVisionConfig& vision) {
+  const auto hidden = static_cast<double>(vision.hidden_size);
+  const auto inner = static_cast<double>(vision.intermediate_size);
+  return static_cast<double>(vision.depth) * hidden * (4 * hidden + 3 * inner);
+}
+
+double language_weights(const QwenTextConfig& text) {
+  const auto hidden = static_cast<double>(text.hidden_size);
+  const auto inner = static_cast<double>(text.intermediate_size);
+  return static_cast<double>(text.num_layers) * hidden * (3 * hidden + 3 * inner);
+}
+
 template <class T>
 class QwenRunner final : public ModelRunner {
  public:
   QwenRunner(const QwenConfig& config, const RunnerOptions& options, const WeightLoader& weights)
       : shape_(options.shape),
         merge_unit_(config.vision.merge_unit()),
+        threads_(options.threads),
+        vision_weights_(vision_weights(config.vision)),
+        language_weights_(language_weights(config.text)),
         vision_(config.vision, weights),
         language_(config,
                   {options.shape.max_step_tokens, options.shape.max_step_chunks,
                    options.context_tokens, options.threads},
                   weights),
         kv_(kv_shape(config.text, options.shape), kTorchType<T>),
-        image_rows_(at::zeros({options.shape.encoder_rows, config.text.hidden_size},
-                              kTorchType<T>)) {
+        image_rows_(
+            at::zeros({options.shape.encoder_rows, config.text.hidden_size}, kTorchType<T>)) {
     shape_.vocab_size = static_cast<std::int32_t>(config.text.vocab_size);
   }
 
@@ -46,6 +62,8 @@ class QwenRunner final : public ModelRunner {
       const std::int64_t rows =
           static_cast<std::int64_t>(image.grid_height) * image.grid_width / merge_unit_;
       FACET_CHECK(pool_row >= 0 && pool_row + rows <= shape_.encoder_rows);
+      const double patches = static_cast<double>(image.grid_height) * image.grid_width;
+      const ThreadScope scope(threads_for(patches * vision_weights_, threads_));
       vision_.encode(image, image_rows_.narrow(0, pool_row, rows), tick);
       return {};
     });
@@ -55,6 +73,10 @@ class QwenRunner final : public ModelRunner {
                              const ProgressTick& tick) override {
     return torch_guard("language model", [&]() -> Result<LogitsView> {
       const c10::InferenceMode no_grad;
+      double tokens = 0;
+      for (const SequenceChunk& chunk : chunks)
+        tokens += static_cast<double>(chunk.token_ids.size());
+      const ThreadScope scope(threads_for(tokens * language_weights_, threads_));
       return language_.forward(chunks, image_rows_, kv_, tick);
     });
   }
@@ -62,15 +84,17 @@ class QwenRunner final : public ModelRunner {
  private:
   RunnerShape shape_;
   std::int64_t merge_unit_;
+  int threads_;
+  double vision_weights_;    // multiplications of a patch
+  double language_weights_;  // multiplications of a token
   QwenVision<T> vision_;
   QwenLanguage<T> language_;
   KvPool kv_;
   at::Tensor image_rows_;
 };
 
-// libtorch takes the second number once in a process.
-void set_threads(int threads) {
-  at::set_num_threads(threads);
+// at::set_num_threads() would fix the number for the matrix library, whatever ThreadScope says.
+void settle_libtorch_threads() {
   static const bool kOnce = [] {
     at::set_num_interop_threads(1);
     return true;
@@ -95,7 +119,8 @@ Result<std::unique_ptr<ModelRunner>> make_qwen_runner(const QwenConfig& config,
     return Error(Code::kUnsupported, "this version runs a model on one CPU device only");
   return torch_guard("loading the model", [&]() -> Result<std::unique_ptr<ModelRunner>> {
     const c10::InferenceMode no_grad;
-    set_threads(options.threads);
+    settle_libtorch_threads();
+    const ThreadScope scope(options.threads);
     return options.bf16 ? make<Bf16>(config, tensors, options, tick)
                         : make<float>(config, tensors, options, tick);
   });

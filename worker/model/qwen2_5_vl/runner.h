@@ -13,9 +13,9 @@
 namespace facet {
 
 struct RunnerOptions {
-  RunnerShape shape;                  // vocab_size is filled in from the configuration
-  std::int32_t context_tokens = 0;    // of one sequence: the longest prompt and answer
-  bool bf16 = false;                  // else fp32
+  RunnerShape shape;                // vocab_size is filled in from the configuration
+  std::int32_t context_tokens = 0;  // of one sequence: the longest prompt and answer
+  bool bf16 = false;                // else fp32
   int threads = 1;
   std::vector<Device> devices{Device{}};
 };
