@@ -42,6 +42,18 @@ Router::Router(zmq::context_t& context, const Options& options)
   monitor_.connect(monitor_address);
 }
 
+Router::~Router() {
+  // Events sent into a socket that is being closed would be leaked: stop them, take what is there.
+  zmq_socket_monitor(socket_.handle(), nullptr, 0);
+  try {
+    zmq::message_t event;
+    while (monitor_.recv(event, zmq::recv_flags::dontwait)) {
+    }
+  } catch (const zmq::error_t&) {
+    // Nothing more to be had.
+  }
+}
+
 Result<std::unique_ptr<Router>> Router::bind(zmq::context_t& context, const Options& options) {
   if (options.socket_path.size() >= sizeof(sockaddr_un::sun_path)) {
     return Error(Code::kInvalidArgument,

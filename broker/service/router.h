@@ -27,6 +27,10 @@ class Router {
   // kInvalidArgument: the path is too long. kIo: ZeroMQ refused the listener.
   static Result<std::unique_ptr<Router>> bind(zmq::context_t& context, const Options& options);
 
+  ~Router();
+  Router(const Router&) = delete;
+  Router& operator=(const Router&) = delete;
+
   // A whole message of one peer, its identity stripped.
   struct Message {
     std::string identity;

@@ -447,6 +447,23 @@ class Deaths(PoolTest):
         self.assert_answer(request)
         self.assertEqual(request.done["attempts"], 5)
 
+    def test_killed_broker_is_replaced_and_every_stream_goes_on(self):
+        daemon, client = self.pool(workers=2, worker="echo.token_us = 10000")
+        requests = [client.submit(Request(f"{i}", [jpeg()], {"max_tokens": 500,
+                                                             "ignore_eos": True}))
+                    for i in range(20)]
+        for life in (1, 2):
+            count = [len(r.tokens) for r in requests]
+            client.poll_until(lambda c=count: all(len(r.tokens) > n + 3
+                                                  for r, n in zip(requests, c)), 20)
+            self.assertEqual(client.status()["epoch"], life)
+            os.kill(daemon.broker(), signal.SIGKILL)
+        client.poll_until(lambda: all(r.finished for r in requests), 40)
+        for request in requests:
+            self.assert_answer(request)
+            self.assertGreaterEqual(request.done["attempts"], 2)
+        self.assert_rests(client)
+
     def test_one_sequence_fails_or_is_handed_back_alone(self):
         _, client = self.pool(worker="echo.token_us = 1000")
         fails = Request("\x01crash:fail@3", [jpeg()], {"max_tokens": 30, "ignore_eos": True})
