@@ -1,0 +1,278 @@
+#include "worker/engine/model_engine.h"
+
+#include <gtest/gtest.h>
+
+#include <map>
+#include <random>
+
+#include "tests/unit/engine/fake_model.h"
+
+namespace facet {
+namespace {
+
+using Kind = SequenceEnd::Kind;
+
+struct Outcome {
+  std::vector<std::int32_t> ids;
+  std::string text;
+  SequenceEnd end;
+  bool ended = false;
+  bool images_released = false;
+  int preemptions = 0;
+};
+using Outcomes = std::map<std::string, Outcome>;  // by request id
+
+void collect(const std::vector<SequenceUpdate>& updates, Outcomes& outcomes) {
+  for (const SequenceUpdate& update : updates) {
+    Outcome& outcome = outcomes[update.id.hex()];
+    EXPECT_FALSE(outcome.ended);
+    EXPECT_EQ(update.index, outcome.ids.size());
+    EXPECT_EQ(update.token_ids.size(), update.token_texts.size());
+    outcome.ids.insert(outcome.ids.end(), update.token_ids.begin(), update.token_ids.end());
+    for (const std::string& text : update.token_texts) outcome.text += text;
+    outcome.images_released |= update.images_released;
+    outcome.end = update.end;
+    outcome.ended = update.ended;
+    outcome.text += update.end.text;
+  }
+}
+
+void step(FakeEngine& fake, Outcomes& outcomes) {
+  auto updates = fake.engine->step();
+  ASSERT_TRUE(updates) << updates.error().message;
+  collect(*updates, outcomes);
+  const Status conserved = fake.engine->check_conservation();
+  ASSERT_TRUE(conserved) << conserved.error().message;
+}
+
+Outcomes run(FakeEngine& fake) {
+  Outcomes outcomes;
+  for (int i = 0; fake.engine->has_work(); ++i) {
+    EXPECT_LT(i, 100'000);
+    step(fake, outcomes);
+    if (::testing::Test::HasFatalFailure()) break;
+  }
+  EXPECT_EQ(fake.engine->kv_blocks_free(), fake.engine->kv_blocks_total());
+  return outcomes;
+}
+
+TEST(ModelEngine, AnswersOneRequest) {
+  FakeEngine fake = make_fake_engine({});
+  SequenceSpec spec = text_spec("hello", 30);
+  ASSERT_TRUE(fake.engine->add(spec));
+  const Outcome outcome = run(fake)[spec.id.hex()];
+  EXPECT_EQ(outcome.ids, expected_answer(spec, fake.eos));
+  EXPECT_EQ(outcome.end.prompt_tokens, 5u);
+}
+
+// Sizes, arrivals, pool and chunks at random: every answer is the one of an undisturbed model, and
+// blocks and rows add up after each step. Preempted sequences come back with their tokens.
+TEST(ModelEngine, RandomLoadsAnswerAsIfAlone) {
+  for (std::uint32_t seed = 0; seed < 60; ++seed) {
+    SCOPED_TRACE("seed " + std::to_string(seed));
+    std::mt19937 random(seed);
+    const auto pick = [&](int low, int high) {
+      return std::uniform_int_distribution<int>(low, high)(random);
+    };
+    FakeOptions options;
+    options.lanes = pick(1, 9);
+    options.step_tokens = options.lanes + pick(0, 20);
+    options.block_tokens = pick(1, 7);
+    options.encoder_rows = pick(16, 30);
+    options.blocks = 100 / options.block_tokens + 1 + pick(0, 40);
+    options.max_model_len = 100;
+    FakeEngine fake = make_fake_engine(options);
+    std::vector<std::uint8_t> pixels(256);
+    for (std::size_t i = 0; i < pixels.size(); ++i) pixels[i] = static_cast<std::uint8_t>(i);
+    std::map<std::string, SequenceSpec> specs;
+    Outcomes outcomes;
+    int to_come = 40;
+    for (int i = 0; (to_come > 0 || fake.engine->has_work()) && i < 20'000; ++i) {
+      for (; to_come > 0 && pick(0, 3) == 0; --to_come) {
+        SequenceSpec spec = text_spec(std::string(static_cast<std::size_t>(pick(1, 20)), 'q'),
+                                      static_cast<std::uint32_t>(pick(1, 30)));
+        spec.request.priority = static_cast<Priority>(pick(0, 1));
+        for (int image = pick(0, 2); image-- > 0;)
+          add_image(spec, &pixels[static_cast<std::size_t>(pick(0, 255))],
+                    static_cast<std::uint32_t>(pick(1, 16)));
+        const Status added = fake.engine->add(spec);
+        ASSERT_TRUE(added) << added.error().message;
+        specs.emplace(spec.id.hex(), spec);
+      }
+      if (!fake.engine->has_work()) continue;
+      auto updates = fake.engine->step();
+      ASSERT_TRUE(updates) << updates.error().message;
+      for (SequenceUpdate& update : *updates) {
+        const bool preempted = update.ended && update.end.kind == Kind::kPreempted;
+        if (preempted) update.ended = false;
+        collect({update}, outcomes);
+        if (!preempted) continue;
+        Outcome& outcome = outcomes[update.id.hex()];
+        ++outcome.preemptions;
+        SequenceSpec again = specs.at(update.id.hex());
+        again.committed = outcome.ids;
+        again.attempt = static_cast<std::uint32_t>(outcome.preemptions);
+        ASSERT_TRUE(fake.engine->add(again));
+      }
+      const Status conserved = fake.engine->check_conservation();
+      ASSERT_TRUE(conserved) << conserved.error().message;
+    }
+    ASSERT_EQ(outcomes.size(), specs.size());
+    for (const auto& [id, spec] : specs) {
+      const Outcome& outcome = outcomes[id];
+      EXPECT_TRUE(outcome.ended);
+      EXPECT_EQ(outcome.ids, expected_answer(spec, fake.eos));
+      EXPECT_EQ(outcome.images_released, !spec.images.empty());
+    }
+    EXPECT_EQ(fake.engine->kv_blocks_free(), fake.engine->kv_blocks_total());
+  }
+}
+
+TEST(ModelEngine, RefusesWhatCanNeverFitWithTheNumbers) {
+  FakeEngine fake = make_fake_engine({.blocks = 10, .block_tokens = 4, .max_model_len = 1000});
+  const Status pool = fake.engine->add(text_spec(std::string(20, 'x'), 21));
+  ASSERT_FALSE(pool);
+  EXPECT_EQ(pool.error().code, Code::kTooLarge);
+  EXPECT_NE(pool.error().message.find("needs 41"), std::string::npos) << pool.error().message;
+  EXPECT_NE(pool.error().message.find("has 40"), std::string::npos);
+  EXPECT_TRUE(fake.engine->add(text_spec(std::string(20, 'x'), 20)));
+  FakeEngine shorter = make_fake_engine({.max_model_len = 30});
+  EXPECT_FALSE(shorter.engine->add(text_spec(std::string(20, 'x'), 11)));
+  EXPECT_TRUE(shorter.engine->add(text_spec(std::string(20, 'x'), 10)));
+  EXPECT_TRUE(shorter.engine->add(text_spec(std::string(20, 'x'), 0)));  // as long as there is room
+}
+
+TEST(ModelEngine, RefusesBadParametersByName) {
+  FakeEngine fake = make_fake_engine({});
+  const auto refused = [&](auto change, const std::string& name) {
+    SequenceSpec spec = text_spec("x", 5);
+    change(spec.request.sampling);
+    const Status added = fake.engine->add(spec);
+    ASSERT_FALSE(added) << name;
+    EXPECT_EQ(added.error().code, Code::kInvalidArgument);
+    EXPECT_NE(added.error().message.find(name), std::string::npos) << added.error().message;
+  };
+  refused([](SamplingParams& p) { p.temperature = -1; }, "temperature");
+  refused([](SamplingParams& p) { p.temperature = std::nan(""); }, "temperature");
+  refused([](SamplingParams& p) { p.top_p = 0; }, "top_p");
+  refused([](SamplingParams& p) { p.min_p = 2; }, "min_p");
+  refused([](SamplingParams& p) { p.repetition_penalty = -2; }, "repetition_penalty");
+  refused([](SamplingParams& p) { p.min_tokens = 6; }, "min_tokens");
+  EXPECT_FALSE(fake.engine->has_work());
+}
+
+TEST(ModelEngine, CancelEndsAtAnyStage) {
+  for (int steps = 0; steps < 6; ++steps) {
+    FakeEngine fake = make_fake_engine({.step_tokens = 8, .lanes = 1});
+    SequenceSpec first = text_spec(std::string(20, 'x'), 50);
+    SequenceSpec second = text_spec("waiting", 3);
+    ASSERT_TRUE(fake.engine->add(first));
+    ASSERT_TRUE(fake.engine->add(second));
+    Outcomes outcomes;
+    for (int i = 0; i < steps; ++i) step(fake, outcomes);
+    fake.engine->cancel(first.id, 7);  // another attempt: nothing happens
+    fake.engine->cancel(first.id, 0);
+    while (fake.engine->has_work()) step(fake, outcomes);
+    EXPECT_EQ(outcomes[first.id.hex()].end.kind, Kind::kCancelled);
+    EXPECT_EQ(outcomes[second.id.hex()].ids, expected_answer(second, fake.eos));
+    EXPECT_EQ(fake.engine->kv_blocks_free(), fake.engine->kv_blocks_total());
+  }
+}
+
+TEST(ModelEngine, AnImageOfAnotherRequestEndsTheSequenceAlone) {
+  FakeEngine fake = make_fake_engine({});
+  const std::uint8_t pixel = 3;
+  SequenceSpec bad = text_spec("bad", 10);
+  add_image(bad, &pixel, 5);
+  bad.images[0].is_current = [] { return false; };
+  SequenceSpec good = text_spec("good", 10);
+  add_image(good, &pixel, 5);
+  ASSERT_TRUE(fake.engine->add(bad));
+  ASSERT_TRUE(fake.engine->add(good));
+  Outcomes outcomes = run(fake);
+  EXPECT_EQ(outcomes[bad.id.hex()].end.kind, Kind::kError);
+  EXPECT_EQ(outcomes[bad.id.hex()].end.code, Code::kCorrupt);
+  EXPECT_TRUE(outcomes[bad.id.hex()].ids.empty());
+  EXPECT_EQ(outcomes[good.id.hex()].ids, expected_answer(good, fake.eos));
+}
+
+TEST(ModelEngine, FailingEncoderAndNanEndOneSequence) {
+  FakeEngine fake = make_fake_engine({});
+  fake.runner->fail_encode = true;
+  const std::uint8_t pixel = 3;
+  SequenceSpec image = text_spec("image", 10);
+  add_image(image, &pixel, 5);
+  SequenceSpec text = text_spec("text", 10);
+  ASSERT_TRUE(fake.engine->add(image));
+  ASSERT_TRUE(fake.engine->add(text));
+  Outcomes outcomes = run(fake);
+  EXPECT_EQ(outcomes[image.id.hex()].end.kind, Kind::kError);
+  EXPECT_EQ(outcomes[text.id.hex()].ids, expected_answer(text, fake.eos));
+
+  fake.runner->nan_for_chunks_of = 9;
+  SequenceSpec nan = text_spec("nine byte", 10);
+  ASSERT_TRUE(fake.engine->add(nan));
+  text.id = RequestId::random();
+  ASSERT_TRUE(fake.engine->add(text));
+  outcomes = run(fake);
+  EXPECT_EQ(outcomes[nan.id.hex()].end.kind, Kind::kError);
+  EXPECT_EQ(outcomes[text.id.hex()].ids, expected_answer(text, fake.eos));
+}
+
+TEST(ModelEngine, CommittedTokensThatEndTheAnswerNeedNoStep) {
+  FakeEngine fake = make_fake_engine({});
+  SequenceSpec spec = text_spec("x", 3);
+  spec.committed = {'a', 'b', 'c'};
+  ASSERT_TRUE(fake.engine->add(spec));
+  auto updates = fake.engine->step();
+  ASSERT_EQ(updates->size(), 1u);
+  EXPECT_EQ(updates->at(0).index, 3u);
+  EXPECT_EQ(updates->at(0).end.kind, Kind::kLength);
+  EXPECT_EQ(fake.runner->most_chunks, 0);
+  spec.committed = {'a', fake.eos};
+  ASSERT_TRUE(fake.engine->add(spec));
+  updates = fake.engine->step();
+  ASSERT_EQ(updates->size(), 1u);
+  EXPECT_EQ(updates->at(0).end.kind, Kind::kStop);
+  spec.committed = {'a', 'b', 'c', 'd'};
+  EXPECT_FALSE(fake.engine->add(spec));
+  spec.committed = {kFakeVocab};
+  EXPECT_FALSE(fake.engine->add(spec));
+}
+
+TEST(ModelEngine, StopStringsCutTheTextWhereverTheTokensAre) {
+  FakeEngine fake = make_fake_engine({});
+  SequenceSpec spec = text_spec("stop here", 40);
+  std::string all;
+  for (const std::int32_t id : expected_answer(spec, fake.eos)) all += static_cast<char>(id);
+  ASSERT_GT(all.size(), 6u);
+  spec.request.sampling.stop = {all.substr(3, 2)};
+  const auto at = all.find(all.substr(3, 2));
+  // Every attempt sees the committed tokens of the ones before; the texts of all make one.
+  std::vector<std::string> sent;  // by the first attempt, token by token
+  for (std::uint32_t attempt = 0; attempt < at + 2; ++attempt) {
+    spec.attempt = attempt;
+    spec.committed.assign(all.begin(), all.begin() + attempt);
+    ASSERT_TRUE(fake.engine->add(spec));
+    std::string text;
+    for (std::uint32_t i = 0; i < attempt; ++i) text += sent[i];
+    SequenceEnd end;
+    while (fake.engine->has_work()) {
+      const auto updates = fake.engine->step();
+      ASSERT_TRUE(updates);
+      for (const SequenceUpdate& update : *updates) {
+        for (const std::string& part : update.token_texts) {
+          text += part;
+          if (attempt == 0) sent.push_back(part);
+        }
+        if (update.ended) end = update.end;
+      }
+    }
+    EXPECT_EQ(end.kind, Kind::kStop);
+    EXPECT_EQ(end.text, "");
+    EXPECT_EQ(text, all.substr(0, at));
+  }
+}
+
+}  // namespace
+}  // namespace facet

@@ -1,0 +1,187 @@
+// Every compiled variant of the host kernels against plain double arithmetic.
+#include "worker/model/host_ops.h"
+
+#include <gtest/gtest.h>
+
+#include <bit>
+#include <cmath>
+#include <random>
+#include <vector>
+
+#include "worker/model/host_ops_variants.h"
+
+namespace facet {
+namespace {
+
+float value_of(float x) {
+  return x;
+}
+float value_of(Bf16 x) {
+  return std::bit_cast<float>(static_cast<std::uint32_t>(x.bits) << 16);
+}
+
+template <class T>
+T make(float x);
+template <>
+float make<float>(float x) {
+  return x;
+}
+template <>
+Bf16 make<Bf16>(float x) {  // round to nearest even
+  const auto bits = std::bit_cast<std::uint32_t>(x);
+  return Bf16{static_cast<std::uint16_t>((bits + 0x7fffU + ((bits >> 16) & 1U)) >> 16)};
+}
+
+template <class T>
+std::vector<T> random_values(std::size_t count, std::uint32_t seed, float scale = 1.0F) {
+  std::mt19937 random(seed);
+  std::normal_distribution<float> normal(0.0F, scale);
+  std::vector<T> values(count);
+  for (T& value : values) value = make<T>(normal(random));
+  return values;
+}
+
+template <class T>
+constexpr double kTolerance = 3e-6;
+template <>
+constexpr double kTolerance<Bf16> = 1.2e-2;  // one and a half units in the last place
+
+template <class T>
+void expect_near(T got, double want, const char* what) {
+  EXPECT_NEAR(value_of(got), want, kTolerance<T> * (1.0 + std::abs(want))) << what;
+}
+
+template <class T>
+void check_ops(const HostOps<T>& ops) {
+  for (const std::int64_t width : {1, 7, 16, 33, 160, 224}) {
+    const auto n = static_cast<std::size_t>(width);
+    const auto x = random_values<T>(3 * n, 1, 3.0F);
+    const auto w = random_values<T>(n, 2);
+    std::vector<T> out(3 * n);
+    ops.rms_norm(x.data(), w.data(), out.data(), 3, width, 1e-6F);
+    for (std::size_t row = 0; row < 3; ++row) {
+      double sum = 0;
+      for (std::size_t i = 0; i < n; ++i) sum += std::pow(value_of(x[row * n + i]), 2);
+      const double scale = 1.0 / std::sqrt(sum / static_cast<double>(n) + 1e-6);
+      for (std::size_t i = 0; i < n; ++i)
+        expect_near(out[row * n + i], value_of(w[i]) * value_of(x[row * n + i]) * scale, "norm");
+    }
+    const auto gate_up = random_values<T>(6 * n, 3, 20.0F);
+    ops.silu_mul(gate_up.data(), out.data(), 3, width);
+    for (std::size_t row = 0; row < 3; ++row)
+      for (std::size_t i = 0; i < n; ++i) {
+        const double gate = value_of(gate_up[row * 2 * n + i]);
+        expect_near(out[row * n + i],
+                    gate / (1 + std::exp(-gate)) * value_of(gate_up[row * 2 * n + n + i]), "silu");
+      }
+    auto sum = x;
+    ops.add_into(sum.data(), x.data(), 3 * width);
+    for (std::size_t i = 0; i < sum.size(); ++i) expect_near(sum[i], 2.0 * value_of(x[i]), "add");
+  }
+}
+
+template <class T>
+void check_rope(const HostOps<T>& ops, bool fp32_inside) {
+  constexpr std::size_t kHeads = 3;
+  constexpr std::size_t kDim = 40;
+  constexpr std::size_t kStride = kHeads * kDim + 5;
+  const auto x = random_values<T>(2 * kStride, 4);
+  const auto angles = random_values<float>(2 * kDim / 2, 5, 3.0F);
+  std::vector<float> cos;
+  std::vector<float> sin;
+  for (const float angle : angles) {
+    cos.push_back(std::cos(angle));
+    sin.push_back(std::sin(angle));
+  }
+  auto turned = x;
+  ops.rope(turned.data(), kStride, cos.data(), sin.data(), 2, kHeads, kDim, fp32_inside);
+  for (std::size_t row = 0; row < 2; ++row)
+    for (std::size_t head = 0; head < kHeads; ++head)
+      for (std::size_t i = 0; i < kDim / 2; ++i) {
+        const std::size_t low = row * kStride + head * kDim + i;
+        const double a = value_of(x[low]);
+        const double b = value_of(x[low + kDim / 2]);
+        const std::size_t at = row * kDim / 2 + i;
+        expect_near(turned[low], a * cos[at] - b * sin[at], "rope");
+        expect_near(turned[low + kDim / 2], b * cos[at] + a * sin[at], "rope");
+      }
+  for (std::size_t i = kHeads * kDim; i < kStride; ++i)
+    EXPECT_EQ(value_of(turned[i]), value_of(x[i])) << "beyond the heads";
+}
+
+template <class T>
+void check_attention(const HostAttention<T>& attention) {
+  for (const std::int64_t tokens : {1, 3, 4, 17, 40}) {
+    const AttentionShape shape{6, 2, 24, 4, 0.2F};
+    const std::vector<std::int32_t> blocks{7, 2, 11, 0, 5, 3, 9, 1, 10, 4};
+    const std::size_t pool = 12 * 4 * 2 * 24;
+    const auto keys = random_values<T>(pool, 6);
+    const auto values = random_values<T>(pool, 7);
+    const auto q = random_values<T>(6 * 24, 8, 2.0F);
+    std::vector<T> out(6 * 24);
+    std::vector<float> scores(static_cast<std::size_t>(3 * tokens));
+    for (std::int64_t head = 0; head < 2; ++head)
+      attention.decode(q.data(), {keys.data(), values.data(), blocks, tokens}, shape, head,
+                       scores.data(), out.data());
+    for (std::size_t head = 0; head < 6; ++head) {
+      const auto at = [&](std::int64_t t) {
+        const auto block = static_cast<std::size_t>(blocks[static_cast<std::size_t>(t / 4)]);
+        return ((block * 4 + static_cast<std::size_t>(t % 4)) * 2 + head / 3) * 24;
+      };
+      std::vector<double> sum(24, 0.0);
+      double total = 0;
+      for (std::int64_t t = 0; t < tokens; ++t) {
+        double score = 0;
+        for (std::size_t i = 0; i < 24; ++i)
+          score += double{value_of(q[head * 24 + i])} * value_of(keys[at(t) + i]);
+        const double weight = std::exp(0.2 * score);
+        total += weight;
+        for (std::size_t i = 0; i < 24; ++i) sum[i] += weight * value_of(values[at(t) + i]);
+      }
+      for (std::size_t i = 0; i < 24; ++i)
+        expect_near(out[head * 24 + i], sum[i] / total, "attention");
+    }
+  }
+}
+
+void check_variant(const HostVariant& variant) {
+  check_ops(*variant.ops_fp32);
+  check_ops(*variant.ops_bf16);
+  for (const bool fp32_inside : {false, true}) {
+    check_rope(*variant.ops_fp32, fp32_inside);
+    check_rope(*variant.ops_bf16, fp32_inside);
+  }
+  check_attention(*variant.attention_fp32);
+  check_attention(*variant.attention_bf16);
+}
+
+TEST(HostOps, Base) {
+  check_variant(kHostBase);
+}
+
+TEST(HostOps, Avx2) {
+  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) check_variant(kHostAvx2);
+}
+
+TEST(HostOps, Avx512) {
+  if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+      __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl"))
+    check_variant(kHostAvx512);
+}
+
+// A hidden state of zeros and one of large values must stay finite.
+TEST(HostOps, ExtremesStayFinite) {
+  const std::vector<float> zeros(8, 0.0F);
+  std::vector<float> out(8);
+  host_ops<float>().rms_norm(zeros.data(), zeros.data(), out.data(), 1, 8, 1e-6F);
+  for (const float value : out) EXPECT_EQ(value, 0.0F);
+  const std::vector<float> far{-1e4F, -200.0F, 200.0F, 1e4F, 1, 1, 1, 1};
+  host_ops<float>().silu_mul(far.data(), out.data(), 1, 4);
+  EXPECT_NEAR(out[0], 0.0F, 1e-30);
+  EXPECT_NEAR(out[1], 0.0F, 1e-30);
+  EXPECT_EQ(out[2], 200.0F);
+  EXPECT_EQ(out[3], 1e4F);
+}
+
+}  // namespace
+}  // namespace facet
