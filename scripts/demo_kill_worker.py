@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
-"""Kills (SIGKILL) one worker as soon as a third of the answers is there; prints which one.
+"""Kills (SIGKILL) the busiest worker as soon as some answers are there; prints what it held.
 
-Usage: demo_kill_worker.py FACET_BINARY ANSWERS.jsonl TOTAL
-Part of scripts/demo.sh. Exits 1 when the batch ended before it could kill.
+Usage: demo_kill_worker.py FACET_BINARY MIN_ANSWERS
+Part of scripts/demo.sh; the daemon is found through FACET_SOCKET. Exits 1 when the batch was over
+before it could kill.
 """
 import json
 import os
@@ -12,26 +13,23 @@ import sys
 import time
 
 
-def lines_in(path):
-    try:
-        with open(path, "rb") as file:
-            return file.read().count(b"\n")
-    except FileNotFoundError:
-        return 0
+def daemon_status(facet):
+    return json.loads(subprocess.check_output([facet, "status", "--json"], timeout=30))
 
 
 def main():
-    facet, answers, total = sys.argv[1], sys.argv[2], int(sys.argv[3])
+    facet, min_answers = sys.argv[1], int(sys.argv[2])
     deadline = time.monotonic() + 120
-    while lines_in(answers) < total // 3:
-        if time.monotonic() > deadline:
-            sys.exit("no answers came within 120 s")
-        time.sleep(0.002)
-    status = json.loads(subprocess.check_output([facet, "status", "--json"]))
-    busy = max(status["workers"], key=lambda worker: worker["outstanding"])
-    os.kill(busy["pid"], signal.SIGKILL)
-    print(json.dumps({"worker": busy["index"], "pid": busy["pid"],
-                      "outstanding": busy["outstanding"], "answers": lines_in(answers)}))
+    while time.monotonic() < deadline:
+        workers = daemon_status(facet)["workers"]
+        answers = sum(worker["finished"] for worker in workers)
+        busiest = max(workers, key=lambda worker: worker["outstanding"])
+        if answers >= min_answers and busiest["outstanding"] > 0:
+            os.kill(busiest["pid"], signal.SIGKILL)
+            print(json.dumps({"worker": busiest["index"], "pid": busiest["pid"],
+                              "outstanding": busiest["outstanding"], "answers": answers}))
+            return
+    sys.exit("no worker could be killed within 120 s")
 
 
 if __name__ == "__main__":

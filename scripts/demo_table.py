@@ -33,7 +33,7 @@ def main():
         print(" | ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip())
     print(f"\n{right} of {len(rows)} right, {len(given)} of {len(rows)} answered.")
     print(f"Worker {killed['worker']} (pid {killed['pid']}) was killed with SIGKILL after "
-          f"{killed['answers']} answers while it held {killed['outstanding']} requests; "
+          f"{killed['answers']} answers, while it held {killed['outstanding']} requests; "
           f"{again} requests went on at a second attempt, none was lost.")
     return 0 if len(given) == len(rows) and right >= 0.9 * len(rows) else 1
 
