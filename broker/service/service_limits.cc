@@ -21,6 +21,7 @@ CoreLimits core_limits(const Config& config, std::uint32_t num_workers) {
   limits.deadline_default = broker.request_deadline_s * kSecond;
   limits.record_ttl = broker.record_ttl_s * kSecond;
   limits.keepalive = broker.keepalive_ms * kMillisecond;
+  limits.max_tokens_bytes = kMaxTokensBytes;
   const int cores = static_cast<int>(std::thread::hardware_concurrency());
   const int decoders = config.decoder.processes > 0 ? config.decoder.processes : cores;
   limits.decode_jobs = static_cast<std::uint32_t>(decoders > 0 ? decoders : 1);

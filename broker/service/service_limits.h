@@ -15,8 +15,11 @@ inline constexpr std::int64_t kMaxClientFrameBytes = kMaxMapBytes + 1024;
 inline constexpr std::int64_t kMaxWorkerFrameBytes = 16 << 20;
 // Messages of one client that wait in ZeroMQ: bounds its memory at 4 chunks.
 inline constexpr int kClientReceiveMark = 4;
-// Messages to one client that wait in ZeroMQ; beyond them its cursor waits in the ledger.
-inline constexpr int kClientSendMark = 16;
+// Messages to one client that wait in ZeroMQ; beyond them its cursor waits in the ledger and is
+// tried again after CoreLimits::blocked_retry. Room for a step of every lane of some workers: with
+// 16 a client with many streams was always full. With kMaxTokensBytes: 2 MiB of a deaf client.
+inline constexpr int kClientSendMark = 128;
+inline constexpr std::uint32_t kMaxTokensBytes = 16 << 10;  // of one Tokens message
 // A fuse only: credits bound what is outstanding at a worker.
 inline constexpr int kWorkerMark = 1000;
 // Connections on the workers' socket: each worker has one, and one more while it is replaced.
