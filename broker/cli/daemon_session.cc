@@ -64,8 +64,8 @@ Result<DaemonSession> DaemonSession::open(const DaemonOptions& options,
     Config config = FACET_TRY(private_config(options));
     const std::string serving =
         config.worker.engine == EngineKind::kEcho ? "the echo engine" : config.model.path;
-    std::fprintf(stderr, "facet: no daemon is used; starting a private one with %s\n",
-                 serving.c_str());
+    std::fprintf(stderr, "facet: %sstarting a private daemon with %s\n",
+                 options.model.empty() ? "no daemon is running; " : "", serving.c_str());
     session.own_ = FACET_TRY(PrivateDaemon::start(std::move(config)));
     socket = session.own_->socket_path();
   }

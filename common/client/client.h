@@ -43,9 +43,10 @@ struct Retrying {
 using ClientEvent = std::variant<Accepted, Tokens, Done, Failed, Retrying>;
 
 struct ClientOptions {
-  Nanos silence = 3 * kSecond;      // then a new connection; the broker speaks every second
-  Nanos lost_after = 60 * kSecond;  // no sign of life this long: unfinished requests fail
-  Nanos retry_for = 600 * kSecond;  // refusals with a hint are retried this long
+  Nanos silence = 3 * kSecond;          // then a new connection; the broker speaks every second
+  Nanos lost_after = 60 * kSecond;      // no sign of life this long: unfinished requests fail
+  Nanos deserted_after = 15 * kSecond;  // the same, while nobody listens at the socket
+  Nanos retry_for = 600 * kSecond;      // refusals with a hint are retried this long
 };
 
 class Client {

@@ -125,7 +125,8 @@ void Client::State::run_timers(Nanos now) {
     }
   }
   if (!is_silent) return;
-  if (now - last_heard <= options.lost_after) return reconnect(now);
+  const bool is_deserted = now - last_heard > options.deserted_after && !check_socket(socket_path);
+  if (now - last_heard <= options.lost_after && !is_deserted) return reconnect(now);
   std::vector<RequestId> lost;
   for (const auto& entry : pending) lost.push_back(entry.first);
   for (const RequestId& id : lost) {

@@ -211,6 +211,23 @@ TEST(Client, FailsWhenTheDaemonIsGoneForGood) {
   EXPECT_EQ(pair->client.num_unfinished(), 0u);
 }
 
+TEST(Client, FailsSoonerWhenNobodyListensAnyMore) {
+  ClientOptions options = quick();
+  options.deserted_after = 400 * kMillisecond;
+  auto broker = std::make_unique<FakeBroker>();
+  auto client = Client::connect(broker->path(), options);
+  ASSERT_TRUE(client);
+  static_cast<void>(*client->submit(ask()));
+  broker.reset();
+  std::vector<ClientEvent> events;
+  const Nanos start = monotonic_now();
+  while (events.empty() && monotonic_now() - start < 10 * kSecond) {
+    events = client->poll(100 * kMillisecond);
+  }
+  ASSERT_EQ(events.size(), 1u);
+  EXPECT_EQ(std::get<Failed>(events[0]).error.code, Code::kClosed);
+}
+
 TEST(Client, StatusOfASilentDaemonTimesOut) {
   Pair pair;
   const auto status = pair.client.status(100 * kMillisecond);
