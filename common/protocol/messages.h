@@ -121,7 +121,7 @@ struct Done {
 };
 
 struct Keepalive {
-  std::uint64_t epoch = 0;  // another than that of Accepted: this broker does not follow the request
+  std::uint64_t epoch = 0;  // not that of Accepted: this broker does not follow the request
 };
 
 struct StatusReply {

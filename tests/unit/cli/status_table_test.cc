@@ -14,7 +14,8 @@ constexpr char kStatus[] = R"({"version":"0.1.0","pid":5,"socket":"/run/facet/fa
  "workers":[{"index":0,"state":"ready","pid":6,"model":"demo","credits":32,"outstanding":3,
   "running":3,"kv_blocks_free":25,"kv_blocks_total":100,"finished":9,"tokens":99,"deaths":1},
   {"index":1,"state":"disabled","exit_code":72,"credits":32}],
- "ring":{"ingest":{"pages":2048,"used":16,"high_mark":32,"largest_free_run":2000,"slots":3,"page_bytes":65536}},
+ "ring":{"ingest":{"pages":2048,"used":16,"high_mark":32,"largest_free_run":2000,"slots":3,
+  "page_bytes":65536}},
  "ledger":{"max_records":4096,"records":7,"pages":10,"used":1,"page_bytes":4096}})";
 
 TEST(StatusTable, ShowsWhatMatters) {
