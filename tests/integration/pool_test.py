@@ -4,110 +4,17 @@
 """
 
 import copy
-import faulthandler
-import io
 import os
 import random
-import signal
-import struct
-import sys
 import time
-import unittest
-import zlib
 
 import msgpack
 import zmq
-from PIL import Image
 
-import pool_oracle
+from pool_case import SEED, Hostile, PoolTest, jpeg, png_header, run_tests
 from pool_client import Client, Request, generate_message
-from pool_daemon import Daemon, count_fds, state_of, wait_until
+from pool_daemon import wait_until
 from pool_images import big_noise_png, mixed_images
-
-BIN_DIR = None
-TEST_LIMIT_S = 120  # a test that hangs says where
-SEED = int(os.environ.get("FACET_SEED", "0")) or random.SystemRandom().randrange(1 << 30)
-
-
-def png_header(width, height):
-    """A PNG that claims a size and has no pixels."""
-    def chunk(kind, data):
-        body = kind + data
-        return struct.pack(">I", len(data)) + body + struct.pack(">I", zlib.crc32(body))
-    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IEND", b"")
-
-
-def jpeg(width=64, height=48):
-    out = io.BytesIO()
-    noise = Image.frombytes("RGB", (width, height), random.randbytes(3 * width * height))
-    noise.save(out, "JPEG", quality=90)
-    return out.getvalue()
-
-
-class Hostile:
-    """Sends anything, reads nothing, and connects anew when it is not listened to any more."""
-
-    def __init__(self, path):
-        self.path = path
-        self.socket = None
-
-    def send(self, frames):
-        if self.socket is None:
-            self.socket = zmq.Context.instance().socket(zmq.DEALER)
-            self.socket.setsockopt(zmq.LINGER, 0)
-            self.socket.setsockopt(zmq.SNDTIMEO, 200)
-            self.socket.connect("ipc://" + self.path)
-        try:
-            self.socket.send_multipart(frames)
-        except zmq.Again:
-            self.close()
-
-    def close(self):
-        if self.socket is not None:
-            self.socket.close()
-        self.socket = None
-
-
-class PoolTest(unittest.TestCase):
-    """One daemon for each test: each leaves a pool that is idle and whole."""
-
-    def setUp(self):
-        faulthandler.dump_traceback_later(TEST_LIMIT_S, exit=True)
-        self.addCleanup(faulthandler.cancel_dump_traceback_later)
-
-    def pool(self, **options):
-        daemon = self.enterContext(Daemon(BIN_DIR, **options))
-        client = Client(daemon.socket_path)
-        self.addCleanup(client.close)
-        self.wait_ready(client, daemon.num_workers)
-        return daemon, client
-
-    def wait_ready(self, client, count):
-        def ready():
-            workers = client.status()["workers"]
-            return sum(w["state"] == "ready" for w in workers) == count
-        wait_until(ready, 20, f"{count} workers ready")
-
-    def assert_answer(self, request):
-        self.assertIsNotNone(request.done, request.refused)
-        tokens, text, reason = pool_oracle.answer(request)
-        self.assertEqual(request.done["finish_reason"], reason, request.done)
-        self.assertEqual(request.tokens, tokens)
-        self.assertEqual(request.text, text)
-
-    def assert_rests(self, client, timeout_s=10):
-        """Everything is back: slots, pages, work; the books balance."""
-        status = {}
-
-        def rests():
-            status.update(client.status())
-            self.assertEqual(status["conservation"], "ok")
-            return status["idle"]
-        wait_until(rests, timeout_s, f"the pool is idle: {status}")
-        self.assertEqual(status["ring"]["ingest"]["used"], 0)
-        self.assertEqual(status["ring"]["pixels"]["used"], 0)
-        return status
 
 
 class Answers(PoolTest):
@@ -392,124 +299,5 @@ class Damage(PoolTest):
         deaf.close()
 
 
-class Deaths(PoolTest):
-    def test_stopped_worker_is_replaced_and_its_requests_go_on(self):
-        daemon, client = self.pool(
-            workers=2, worker="echo.token_us = 5000",
-            supervisor="step_deadline_ms = 1000\nidle_deadline_ms = 1500\nkill_grace_ms = 200")
-        requests = [client.submit(Request(f"{i}", [jpeg()], {"max_tokens": 300,
-                                                             "ignore_eos": True}))
-                    for i in range(8)]
-        client.poll_until(lambda: all(r.tokens for r in requests), 10)
-        stopped = daemon.workers()[0]
-        os.kill(stopped, signal.SIGSTOP)
-        client.poll_until(lambda: all(r.finished for r in requests), 30)
-        for request in requests:
-            self.assert_answer(request)
-        self.assertGreater(sum(r.done["attempts"] > 1 for r in requests), 0)
-        wait_until(lambda: state_of(stopped) == "", 10, "the stopped worker is gone")
-        self.wait_ready(client, 2)
-        self.assert_rests(client)
-
-    def test_hanging_engine_is_seen_and_its_request_quarantined(self):
-        daemon, client = self.pool(
-            workers=2, worker="echo.token_us = 1000",
-            supervisor="step_deadline_ms = 500\nidle_deadline_ms = 1500\nkill_grace_ms = 200")
-        poison = Request("\x01crash:hang@3", [], {"max_tokens": 50, "ignore_eos": True})
-        self.run_with_poison(daemon, client, poison)
-
-    def test_poison_is_quarantined_and_the_others_finish(self):
-        for kind in ("segv", "abort", "exit", "engine"):
-            with self.subTest(kind=kind):
-                daemon, client = self.pool(workers=2, worker="echo.token_us = 1000")
-                poison = Request(f"\x01crash:{kind}@3", [jpeg()],
-                                 {"max_tokens": 50, "ignore_eos": True})
-                self.run_with_poison(daemon, client, poison)
-
-    def run_with_poison(self, daemon, client, poison):
-        others = [Request(f"{i}", [jpeg()], {"max_tokens": 100, "ignore_eos": True})
-                  for i in range(30)]
-        client.run(others[:10] + [poison] + others[10:], timeout_s=60)
-        self.assertEqual(poison.done["finish_reason"], "error", poison.done)
-        self.assertEqual(poison.done["code"], "quarantined", poison.done)
-        self.assertEqual(len(poison.tokens), 3)
-        for request in others:
-            self.assert_answer(request)
-        status = client.status()
-        self.assertLessEqual(sum(w["own_fault_deaths"] for w in status["workers"]), 2)
-        self.wait_ready(client, daemon.num_workers)
-        self.assert_rests(client)
-
-    def test_outside_kills_never_quarantine(self):
-        _, client = self.pool(workers=2, worker="echo.token_us = 1000")
-        request = Request("\x01crash:kill@5x4", [jpeg()], {"max_tokens": 30, "ignore_eos": True})
-        client.run([request], timeout_s=60)
-        self.assert_answer(request)
-        self.assertEqual(request.done["attempts"], 5)
-
-    def test_killed_broker_is_replaced_and_every_stream_goes_on(self):
-        daemon, client = self.pool(workers=2, worker="echo.token_us = 10000")
-        requests = [client.submit(Request(f"{i}", [jpeg()], {"max_tokens": 500,
-                                                             "ignore_eos": True}))
-                    for i in range(20)]
-        for life in (1, 2):
-            count = [len(r.tokens) for r in requests]
-            client.poll_until(lambda c=count: all(len(r.tokens) > n + 3
-                                                  for r, n in zip(requests, c)), 20)
-            self.assertEqual(client.status()["epoch"], life)
-            os.kill(daemon.broker(), signal.SIGKILL)
-        client.poll_until(lambda: all(r.finished for r in requests), 40)
-        for request in requests:
-            self.assert_answer(request)
-            self.assertGreaterEqual(request.done["attempts"], 2)
-        self.assert_rests(client)
-
-    def test_one_sequence_fails_or_is_handed_back_alone(self):
-        _, client = self.pool(worker="echo.token_us = 1000")
-        fails = Request("\x01crash:fail@3", [jpeg()], {"max_tokens": 30, "ignore_eos": True})
-        back = Request("\x01crash:preempt@7x3", [jpeg()], {"max_tokens": 30, "ignore_eos": True})
-        others = [Request(f"{i}", [jpeg()], {"max_tokens": 30}) for i in range(10)]
-        client.run([fails, back] + others)
-        self.assertEqual(fails.done["finish_reason"], "error")
-        self.assertEqual(len(fails.tokens), 3)
-        self.assert_answer(back)
-        self.assertEqual(back.done["attempts"], 4)
-        for request in others:
-            self.assert_answer(request)
-        self.assertEqual(sum(w["deaths"] for w in client.status()["workers"]), 0)
-
-    def test_drain_finishes_what_runs_and_leaves_nothing(self):
-        daemon, client = self.pool(worker="echo.token_us = 5000")
-        requests = [client.submit(Request(f"{i}", [jpeg()], {"max_tokens": 200,
-                                                             "ignore_eos": True}))
-                    for i in range(10)]
-        client.poll_until(lambda: all(r.tokens for r in requests), 10)
-        daemon.process.send_signal(signal.SIGTERM)
-        client.poll_until(lambda: all(r.finished for r in requests), 20)
-        for request in requests:
-            self.assert_answer(request)
-        self.assertEqual(daemon.process.wait(10), 0)
-        self.assertFalse(os.path.exists(daemon.socket_path))
-
-    def test_descriptors_stay_flat_over_clients_and_work(self):
-        daemon, client = self.pool(worker="echo.token_us = 0")
-        broker = daemon.broker()
-
-        def work():
-            one = Client(daemon.socket_path)
-            one.run([Request(f"{i}", [jpeg()], {"max_tokens": 3}) for i in range(5)])
-            one.close()
-        work()
-        wait_until(lambda: client.status()["clients"]["connections"] == 1, 5, "one connection")
-        before = count_fds(broker), count_fds(daemon.process.pid)
-        for _ in range(20):
-            work()
-        wait_until(lambda: (count_fds(broker), count_fds(daemon.process.pid)) == before, 5,
-                   "descriptors are back")
-
-
 if __name__ == "__main__":
-    BIN_DIR = sys.argv.pop(1)
-    print(f"seed {SEED} (FACET_SEED)", flush=True)
-    faulthandler.enable()
-    unittest.main(verbosity=2)
+    run_tests()

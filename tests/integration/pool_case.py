@@ -1,0 +1,111 @@
+"""What the pool tests share: a daemon for each test, which ends idle and whole."""
+
+import faulthandler
+import io
+import os
+import random
+import struct
+import sys
+import unittest
+import zlib
+
+import zmq
+from PIL import Image
+
+import pool_oracle
+from pool_client import Client
+from pool_daemon import Daemon, wait_until
+
+TEST_LIMIT_S = 120  # a test that hangs says where
+SEED = int(os.environ.get("FACET_SEED", "0")) or random.SystemRandom().randrange(1 << 30)
+
+
+def png_header(width, height):
+    """A PNG that claims a size and has no pixels."""
+    def chunk(kind, data):
+        body = kind + data
+        return struct.pack(">I", len(data)) + body + struct.pack(">I", zlib.crc32(body))
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IEND", b"")
+
+
+def jpeg(width=64, height=48):
+    out = io.BytesIO()
+    noise = Image.frombytes("RGB", (width, height), random.randbytes(3 * width * height))
+    noise.save(out, "JPEG", quality=90)
+    return out.getvalue()
+
+
+class Hostile:
+    """Sends anything, reads nothing, and connects anew when it is not listened to any more."""
+
+    def __init__(self, path):
+        self.path = path
+        self.socket = None
+
+    def send(self, frames):
+        if self.socket is None:
+            self.socket = zmq.Context.instance().socket(zmq.DEALER)
+            self.socket.setsockopt(zmq.LINGER, 0)
+            self.socket.setsockopt(zmq.SNDTIMEO, 200)
+            self.socket.connect("ipc://" + self.path)
+        try:
+            self.socket.send_multipart(frames)
+        except zmq.Again:
+            self.close()
+
+    def close(self):
+        if self.socket is not None:
+            self.socket.close()
+        self.socket = None
+
+
+class PoolTest(unittest.TestCase):
+    """One daemon for each test: each leaves a pool that is idle and whole."""
+
+    bin_dir = None
+
+    def setUp(self):
+        faulthandler.dump_traceback_later(TEST_LIMIT_S, exit=True)
+        self.addCleanup(faulthandler.cancel_dump_traceback_later)
+
+    def pool(self, **options):
+        daemon = self.enterContext(Daemon(self.bin_dir, **options))
+        client = Client(daemon.socket_path)
+        self.addCleanup(client.close)
+        self.wait_ready(client, daemon.num_workers)
+        return daemon, client
+
+    def wait_ready(self, client, count):
+        def ready():
+            workers = client.status()["workers"]
+            return sum(w["state"] == "ready" for w in workers) == count
+        wait_until(ready, 20, f"{count} workers ready")
+
+    def assert_answer(self, request):
+        self.assertIsNotNone(request.done, request.refused)
+        tokens, text, reason = pool_oracle.answer(request)
+        self.assertEqual(request.done["finish_reason"], reason, request.done)
+        self.assertEqual(request.tokens, tokens)
+        self.assertEqual(request.text, text)
+
+    def assert_rests(self, client, timeout_s=10):
+        """Everything is back: slots, pages, work; the books balance."""
+        status = {}
+
+        def rests():
+            status.update(client.status())
+            self.assertEqual(status["conservation"], "ok")
+            return status["idle"]
+        wait_until(rests, timeout_s, f"the pool is idle: {status}")
+        self.assertEqual(status["ring"]["ingest"]["used"], 0)
+        self.assertEqual(status["ring"]["pixels"]["used"], 0)
+        return status
+
+
+def run_tests():
+    """Of the calling script: BIN_DIR, then unittest's own arguments."""
+    PoolTest.bin_dir = sys.argv.pop(1)
+    print(f"seed {SEED} (FACET_SEED)", flush=True)
+    faulthandler.enable()
+    unittest.main(verbosity=2)
