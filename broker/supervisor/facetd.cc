@@ -5,6 +5,7 @@
 #include <cerrno>
 #include <csignal>
 #include <cstdio>
+#include <cstdlib>
 #include <fcntl.h>
 #include <filesystem>
 #include <sys/prctl.h>
@@ -170,6 +171,9 @@ int run_facetd(int argc, char** argv) {
     if (const Status status = follow_parent(); !status) return fail(status.error(), kExitFailure);
   }
   forbid_core_dumps();
+  // For the workers, whose thread pool reads it when it is loaded: threads without work sleep. The
+  // pool's own choice is to spin, which stalls every operation when other processes want the cores.
+  setenv("OMP_WAIT_POLICY", "passive", 0);
   start_log(config->log, "facetd");
   const auto folder = RuntimeDir::claim(config->broker.runtime_dir);
   if (!folder) return fail(folder.error(), kExitFailure);
