@@ -18,15 +18,14 @@ int tokenize_command(const TokenizeOptions& options);
 
 struct PlanOptions {
   std::string model;
-  std::string gpu_memory;
+  std::string gpu_memory;  // each as the user wrote it; empty = the worker's default
   std::string dtype;
+  std::string max_lanes;
+  std::string max_model_len;
+  std::string max_num_batched_tokens;
   bool json = false;
 };
 void add_plan_command(CLI::App& app, PlanOptions& options);
 int plan_command(const PlanOptions& options);
-
-// The worker's plan (JSON) for people: nested objects are indented, numbers of bytes are exact and
-// readable.
-std::string plan_table(const std::string& plan_json);
 
 }  // namespace facet

@@ -1,18 +1,14 @@
 #include "broker/cli/siblings.h"
 
-#include <fcntl.h>
 #include <limits.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <cerrno>
-
-#include "common/base/unique_fd.h"
+#include <string_view>
 
 namespace facet {
 namespace {
-
-constexpr std::size_t kMaxOutput = 16 << 20;
 
 std::vector<char*> argument_pointers(const std::string& path,
                                      const std::vector<std::string>& arguments) {
@@ -20,18 +16,6 @@ std::vector<char*> argument_pointers(const std::string& path,
   for (const std::string& one : arguments) pointers.push_back(const_cast<char*>(one.c_str()));
   pointers.push_back(nullptr);
   return pointers;
-}
-
-std::string read_all(int fd) {
-  std::string out;
-  char buffer[65536];
-  while (out.size() < kMaxOutput) {
-    const ssize_t got = ::read(fd, buffer, sizeof buffer);
-    if (got < 0 && errno == EINTR) continue;
-    if (got <= 0) break;
-    out.append(buffer, static_cast<std::size_t>(got));
-  }
-  return out;
 }
 
 }  // namespace
@@ -55,28 +39,18 @@ Error exec_program(const std::string& path, const std::vector<std::string>& argu
   return errno_error(path, errno);
 }
 
-Result<ProgramOutput> run_program(const std::string& path,
-                                  const std::vector<std::string>& arguments) {
+Result<int> run_program(const std::string& path, const std::vector<std::string>& arguments) {
   const auto pointers = argument_pointers(path, arguments);
-  int ends[2];
-  if (::pipe2(ends, O_CLOEXEC) != 0) return errno_error("pipe", errno);
-  const UniqueFd read_end(ends[0]);
-  UniqueFd write_end(ends[1]);
   const pid_t child = ::fork();
   if (child < 0) return errno_error("fork", errno);
   if (child == 0) {
-    ::dup2(write_end.get(), STDOUT_FILENO);
     ::execv(path.c_str(), pointers.data());
     ::_exit(127);
   }
-  write_end.reset();
-  ProgramOutput output;
-  output.out = read_all(read_end.get());
   int status = 0;
   while (::waitpid(child, &status, 0) < 0 && errno == EINTR) {
   }
-  output.exit_code = WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
-  return output;
+  return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
 }
 
 }  // namespace facet

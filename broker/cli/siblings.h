@@ -16,12 +16,7 @@ Result<std::string> find_sibling(const std::string& name);
 // Replaces this process. Returns only on failure.
 Error exec_program(const std::string& path, const std::vector<std::string>& arguments);
 
-// Runs it with standard output captured (at most 16 MiB) and the rest inherited.
-struct ProgramOutput {
-  int exit_code = 0;  // 128 + signal when it was killed
-  std::string out;
-};
-Result<ProgramOutput> run_program(const std::string& path,
-                                  const std::vector<std::string>& arguments);
+// Runs it with this process's descriptors; its exit code, or 128 + signal when it was killed.
+Result<int> run_program(const std::string& path, const std::vector<std::string>& arguments);
 
 }  // namespace facet
