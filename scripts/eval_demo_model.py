@@ -57,7 +57,7 @@ def ask_facet(samples, args):
     from demo_model.facet_client import Pool, PrivateDaemon
 
     if not args.socket:
-        with PrivateDaemon(args.bin, args.model, args.workers) as daemon:
+        with PrivateDaemon(args.bin, args.model, args.workers, args.dtype) as daemon:
             return _ask_socket(samples, daemon.socket_path, args, Pool)
     return _ask_socket(samples, args.socket, args, Pool)
 
@@ -146,6 +146,8 @@ def main():
                         help="of a running daemon (also FACET_SOCKET); else a private one")
     parser.add_argument("--bin", default=os.path.join(ROOT, "build", "release", "bin"))
     parser.add_argument("--workers", type=int, default=1, help="of the private daemon")
+    parser.add_argument("--dtype", choices=("auto", "fp32", "bf16"), default="fp32",
+                        help="of the private daemon; transformers always computes in fp32")
     parser.add_argument("--in-flight", type=int, default=64)
     parser.add_argument("--backend", choices=("facet", "transformers"), default="facet")
     parser.add_argument("--threads", type=int, default=1,
