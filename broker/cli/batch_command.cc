@@ -56,7 +56,7 @@ RowFormat row_format(const BatchOptions& options) {
 void say_what_is_skipped(const BatchItems& items, const ResultFile& file, Progress& progress) {
   if (items.skipped_other > 0) {
     progress.message("facet: " + std::to_string(items.skipped_other) +
-                     " files are not JPEG or PNG by their name and are skipped");
+                     " files are not JPEG, PNG or WebP by their name and are skipped");
   }
   if (items.skipped_links > 0) {
     progress.message("facet: " + std::to_string(items.skipped_links) +
@@ -136,7 +136,7 @@ int run_batch(const BatchOptions& options, const BatchItems& items, ResultFile& 
 }  // namespace
 
 void add_batch_command(CLI::App& app, BatchOptions& options) {
-  app.add_option("source", options.sources, "folders, image files (JPEG, PNG) or patterns");
+  app.add_option("source", options.sources, "folders, image files (JPEG, PNG, WebP) or patterns");
   add_prompt_options(app, options.prompt);
   app.add_option("--questions", options.questions,
                  "JSON lines instead: {\"image\": path beside this file, \"question\": text}");

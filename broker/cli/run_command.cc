@@ -102,7 +102,7 @@ int report_no_daemon(const Error& error) {
 }
 
 void add_run_command(CLI::App& app, RunOptions& options) {
-  app.add_option("image", options.images, "image files (JPEG, PNG), shown in this order");
+  app.add_option("image", options.images, "image files (JPEG, PNG, WebP), shown in this order");
   add_prompt_options(app, options.prompt);
   app.add_flag("--json", options.json,
                "one JSON object at the end: text, token_ids, finish_reason, usage, attempts, "

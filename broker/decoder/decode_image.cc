@@ -6,6 +6,7 @@
 #include "broker/decoder/jpeg_decoder.h"
 #include "broker/decoder/oriented_rows.h"
 #include "broker/decoder/png_decoder.h"
+#include "broker/decoder/webp_decoder.h"
 
 namespace facet {
 
@@ -20,8 +21,15 @@ Status decode_image(std::span<const std::uint8_t> encoded, std::uint32_t width,
                      ", not " + std::to_string(width) + " x " + std::to_string(height));
   }
   OrientedRows rows(info, pixels);
-  return info.format == ImageFormat::kJpeg ? decode_jpeg(encoded, info, rows)
-                                           : decode_png(encoded, info, rows);
+  switch (info.format) {
+    case ImageFormat::kJpeg:
+      return decode_jpeg(encoded, info, rows);
+    case ImageFormat::kPng:
+      return decode_png(encoded, info, rows);
+    case ImageFormat::kWebp:
+      return decode_webp(encoded, info, rows);
+  }
+  return Error(Code::kInternal, "no decoder for this format");
 } catch (const std::exception& error) {  // bad_alloc under the child's memory limit
   return Error(Code::kTooLarge, std::string("image needs more memory than allowed: ") +
                                     error.what());

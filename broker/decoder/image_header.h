@@ -11,9 +11,9 @@
 
 namespace facet {
 
-enum class ImageFormat : std::uint32_t { kJpeg = 1, kPng = 2 };
+enum class ImageFormat : std::uint32_t { kJpeg = 1, kPng = 2, kWebp = 3 };
 
-std::string_view format_name(ImageFormat format);  // "JPEG", "PNG"
+std::string_view format_name(ImageFormat format);  // "JPEG", "PNG", "WebP"
 
 struct ImageLimits {
   std::uint32_t max_side = 16384;         // a texture's usual bound; keeps 32-bit arithmetic safe
@@ -34,7 +34,8 @@ struct ImageInfo {
   std::uint64_t rgb_bytes() const { return std::uint64_t{3} * width * height; }
 };
 
-// Errors: kUnsupported (neither JPEG nor PNG, or a kind of JPEG that no decoder here reads),
+// Errors: kUnsupported (neither JPEG, PNG nor WebP, or a kind of them that no decoder here
+// reads: lossless or 12-bit JPEG, animated WebP),
 // kInvalidArgument (damaged or truncated header), kTooLarge (beyond `limits`; zero sides are
 // kInvalidArgument). The message is for the client: it names what was found and the limit.
 Result<ImageInfo> read_image_header(std::span<const std::uint8_t> encoded,

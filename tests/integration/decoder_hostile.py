@@ -87,7 +87,7 @@ def check_lying(decoder, rng):
         ("zero width", png_header(0, 5) + tail, 5, 5),
         ("empty", b"\0", 5, 5),
         ("gif", b"GIF89a" + bytes(100), 5, 5),
-        ("webp", b"RIFF\x10\0\0\0WEBPVP8 " + bytes(100), 5, 5),
+        ("webp header alone", b"RIFF\x10\0\0\0WEBPVP8 " + bytes(100), 5, 5),
         ("bomb: 50 MP of nothing", png_header(7000, 7000) + tail, 7000, 7000),
         ("bomb: 31-bit sides", png_header(0x7fffffff, 0x7fffffff) + tail, 7000, 7000),
         ("no palette", png_header(5, 5, 8, 3) + tail, 5, 5),

@@ -1,4 +1,4 @@
-"""facet-decoder's pixels against Pillow's, over every kind of JPEG and PNG, many at once.
+"""facet-decoder's pixels against Pillow's, over every kind of JPEG, PNG and WebP, many at once.
 
     decoder_pixels.py BINARY [SEED]
 """
@@ -206,6 +206,44 @@ def png_cases(rng):
     yield "png 16-bit gray ramp", save(Image.fromarray(wide), "PNG")
 
 
+def with_alpha(rng, image):
+    alpha = rng.integers(0, 256, image.size[::-1], dtype=np.uint8)
+    return Image.fromarray(np.dstack([np.asarray(image), alpha]), "RGBA")
+
+
+def webp_cases(rng):
+    """Lossy, lossless and near to it; alpha compressed and filtered in every way; metadata."""
+    kinds = [{"quality": 80}, {"quality": 3, "method": 6}, {"quality": 100, "method": 0},
+             {"lossless": True}, {"lossless": True, "exact": True, "method": 0},
+             {"quality": 60, "alpha_quality": 20, "method": 5}, {"quality": 60, "exact": True}]
+    for width, height in SIZES:
+        for options in kinds:
+            name = f"webp {width}x{height} {options}"
+            yield name, save(picture(rng, width, height), "WEBP", **options)
+            yield name + " alpha", save(with_alpha(rng, picture(rng, width, height)), "WEBP",
+                                        **options)
+        yield f"webp gray {width}x{height}", save(picture(rng, width, height, "L"), "WEBP")
+    clear = Image.new("RGBA", (40, 30), (200, 100, 50, 0))
+    yield "webp all transparent", save(clear, "WEBP", lossless=True, exact=True)
+    yield "webp palette", save(picture(rng, 60, 50).quantize(13), "WEBP", lossless=True)
+    yield "webp profile", save(picture(rng, 60, 50), "WEBP", icc_profile=bytes(3000))
+    for value in range(0, 10):
+        for options in ({"quality": 80}, {"lossless": True}):
+            body = exif_bytes(value, big_endian=value % 2 == 1)
+            xmp = f'<x tiff:Orientation="{value}"/>'.encode()
+            image = picture(rng, 45, 30)
+            yield f"webp exif {value} {options}", save(image, "WEBP", exif=body, **options)
+            yield f"webp exif prefix {value} {options}", save(
+                image, "WEBP", exif=b"Exif\0\0" + body, **options)
+            yield f"webp xmp {value} {options}", save(image, "WEBP", xmp=xmp, **options)
+            yield f"webp exif beats xmp {value}", save(
+                with_alpha(rng, image), "WEBP", exif=exif_bytes(6), xmp=xmp, **options)
+    quiet = bytearray(save(picture(rng, 45, 30), "WEBP", exif=exif_bytes(6)))
+    quiet[20] &= ~0x08  # the chunk is there, the flag is not
+    yield "webp exif without its flag", bytes(quiet)
+    yield "webp with a tail", save(picture(rng, 45, 30), "WEBP") + b"tail" * 9
+
+
 def expected(encoded):
     image = ImageOps.exif_transpose(Image.open(io.BytesIO(encoded)))
     return np.asarray(image.convert("RGB"))
@@ -215,9 +253,11 @@ def main():
     binary, seed = sys.argv[1], int(sys.argv[2]) if len(sys.argv) > 2 else int(time.time())
     print("seed", seed)
     rng = np.random.default_rng(seed)
-    cases = [*jpeg_cases(rng), *turbo_cases(rng), *adobe_cases(rng), *orientation_cases(rng), *png_cases(rng)]
+    cases = [*jpeg_cases(rng), *turbo_cases(rng), *adobe_cases(rng), *orientation_cases(rng),
+             *png_cases(rng), *webp_cases(rng)]
     cases.append(("jpeg large", save(picture(rng, 3000, 2000), "JPEG")))
     cases.append(("png large", save(picture(rng, 2000, 1500), "PNG", compress_level=1)))
+    cases.append(("webp large", save(picture(rng, 2000, 1500), "WEBP", method=0)))
     decoder = Decoder(binary)
     wrong, in_flight, offset, started = [], {}, 0, time.monotonic()
 
@@ -251,7 +291,7 @@ def main():
     print(f"{len(cases)} images, {len(wrong)} wrong, {time.monotonic() - started:.1f} s")
     for line in wrong[:40]:
         print("  " + line)
-    assert len(cases) >= 300
+    assert len(cases) >= 500
     sys.exit(1 if wrong else 0)
 
 

@@ -21,6 +21,7 @@ Bytes operator+(Bytes left, const Bytes& right) {
 std::uint8_t low(std::uint32_t value) { return static_cast<std::uint8_t>(value); }
 Bytes be16(std::uint32_t v) { return {low(v >> 8), low(v)}; }
 Bytes be32(std::uint32_t v) { return be16(v >> 16) + be16(v); }
+Bytes le32(std::uint32_t v) { return {low(v), low(v >> 8), low(v >> 16), low(v >> 24)}; }
 Bytes text(std::string_view s) { return {s.begin(), s.end()}; }
 
 Bytes segment(std::uint8_t marker, const Bytes& body) {
@@ -88,8 +89,8 @@ TEST(ImageHeader, OrientationSwapsSides) {
 
 TEST(ImageHeader, RefusesJpegsByName) {
   EXPECT_EQ(error_of({}), "the image is empty");
-  EXPECT_EQ(error_of(text("GIF89a")), "not a JPEG or PNG: starts with 47 49 46 38");
-  EXPECT_EQ(error_of({0xff}), "not a JPEG or PNG: starts with ff");
+  EXPECT_EQ(error_of(text("GIF89a")), "GIF is not supported: only JPEG, PNG and WebP can be read");
+  EXPECT_EQ(error_of({0xff}), "not a JPEG, PNG or WebP: starts with ff");
   EXPECT_EQ(error_of(kStart + Bytes{0xff}), "JPEG header is truncated");
   EXPECT_EQ(error_of(kStart + frame(70000 & 0xffff, 0) + kScan), "JPEG header says 4464 x 0");
   EXPECT_EQ(error_of(kStart + frame(65535, 20) + kScan),
@@ -137,12 +138,97 @@ TEST(ImageHeader, RefusesPngsByName) {
   EXPECT_EQ(error_of(cut), "PNG header is truncated");
 }
 
+Bytes webp_chunk(std::string_view type, const Bytes& body) {
+  return text(type) + le32(static_cast<std::uint32_t>(body.size())) + body +
+         Bytes(body.size() % 2);
+}
+
+Bytes riff(const Bytes& chunks) {
+  return text("RIFF") + le32(static_cast<std::uint32_t>(chunks.size()) + 4) + text("WEBP") + chunks;
+}
+
+Bytes vp8(std::uint32_t width, std::uint32_t height) {
+  return webp_chunk("VP8 ", Bytes{0x10, 0, 0, 0x9d, 0x01, 0x2a} + le32(height << 16 | width));
+}
+
+Bytes vp8l(std::uint32_t width, std::uint32_t height, std::uint32_t top = 0) {
+  return webp_chunk("VP8L", Bytes{0x2f} + le32((width - 1) | (height - 1) << 14 | top << 28));
+}
+
+Bytes vp8x(std::uint32_t width, std::uint32_t height, std::uint8_t flags) {
+  const Bytes w = le32(width - 1);
+  const Bytes h = le32(height - 1);
+  return webp_chunk("VP8X", {flags, 0, 0, 0, w[0], w[1], w[2], h[0], h[1], h[2]});
+}
+
+TEST(ImageHeader, ReadsWebp) {
+  // The upper two bits of a lossy side are a scale: not applied.
+  const auto lossy = read_image_header(riff(vp8(9 | 0x4000, 7)));
+  ASSERT_TRUE(lossy) << lossy.error().message;
+  EXPECT_EQ(lossy->format, ImageFormat::kWebp);
+  EXPECT_EQ(lossy->width, 9u);
+  EXPECT_EQ(lossy->height, 7u);
+  const auto lossless = read_image_header(riff(vp8l(16384, 3, 1)));
+  ASSERT_TRUE(lossless) << lossless.error().message;
+  EXPECT_EQ(lossless->width, 16384u);
+  EXPECT_EQ(lossless->height, 3u);
+  EXPECT_EQ(lossless->channels, 4u);
+}
+
+TEST(ImageHeader, WebpMetadataCountsOnlyWhenAnnounced) {
+  const auto orientation_of = [](std::uint8_t flags, const Bytes& rest) {
+    const auto info = read_image_header(riff(vp8x(30, 20, flags) + vp8(30, 20) + rest));
+    EXPECT_TRUE(info) << info.error().message;
+    return info ? info->orientation : 0;
+  };
+  const Bytes six = webp_chunk("EXIF", tiff(6));
+  EXPECT_EQ(orientation_of(0x08, six), 6u);
+  EXPECT_EQ(orientation_of(0x08, webp_chunk("EXIF", exif(6))), 6u);
+  EXPECT_EQ(orientation_of(0x00, six), 1u);
+  EXPECT_EQ(orientation_of(0x08, webp_chunk("EXIF", tiff(3)) + six), 3u);
+  const Bytes xmp = webp_chunk("XMP ", text("<a tiff:Orientation=\"8\"/>"));
+  EXPECT_EQ(orientation_of(0x04, xmp), 8u);
+  EXPECT_EQ(orientation_of(0x0c, xmp + six), 6u);
+  EXPECT_EQ(orientation_of(0x08, xmp), 1u);
+}
+
+TEST(ImageHeader, RefusesWebpsByName) {
+  const Bytes frame_chunk = webp_chunk("ANMF", Bytes(30));
+  const Bytes control = webp_chunk("ANIM", Bytes(6));
+  EXPECT_EQ(error_of(riff(vp8x(8, 8, 2) + control + frame_chunk + frame_chunk)),
+            "animated WebP: 2 frames are not supported");
+  EXPECT_EQ(error_of(riff(vp8x(8, 8, 2) + frame_chunk)),
+            "animated WebP: 1 frame is not supported");
+  EXPECT_EQ(error_of(riff(vp8x(1 << 24, 5, 0))),
+            "WebP header says 16777216 x 5: a side is limited to 16384 pixels");
+  EXPECT_EQ(error_of(riff(vp8(16000, 16000))),
+            "WebP header says 16000 x 16000: an image is limited to 50000000 pixels");
+  EXPECT_EQ(error_of(riff(vp8(0, 7))), "WebP header says 0 x 7");
+  EXPECT_EQ(error_of(riff(vp8l(8, 8, 2))), "WebP has no lossless frame header");
+  EXPECT_EQ(error_of(riff(webp_chunk("VP8 ", Bytes(9)))), "WebP frame header is truncated");
+  EXPECT_EQ(error_of(riff(webp_chunk("VP8 ", Bytes(10)))), "WebP does not begin with a key frame");
+  EXPECT_EQ(error_of(riff(webp_chunk("ALPH", Bytes(10)))),
+            "WebP begins with neither VP8, VP8L nor VP8X");
+  EXPECT_EQ(error_of(riff(vp8x(8, 8, 0) + text("EXIF") + le32(9))),
+            "WebP chunk reaches past the end of the file");
+  EXPECT_EQ(error_of(text("RIFF") + le32(4) + text("WEBP")), "WebP header is truncated");
+  EXPECT_EQ(error_of(text("RIFF") + le32(4) + text("WEBP") + Bytes(9)),
+            "WebP header says 12 bytes");
+  Bytes cut = riff(vp8(8, 8));
+  cut.pop_back();
+  EXPECT_EQ(error_of(cut),
+            "image file is truncated: WebP header says 30 bytes, there are 29");
+}
+
 // Every prefix and every single damaged byte: an answer, never a crash (run under sanitizers too).
 TEST(ImageHeader, SurvivesAnyBytes) {
   const std::vector<Bytes> files = {
       kStart + segment(0xe1, exif(6)) + frame(30, 20) + kScan,
       png(30, 20) + chunk("eXIf", tiff(8)) +
-          chunk("iTXt", text("XML:com.adobe.xmp")) + chunk("IEND", {})};
+          chunk("iTXt", text("XML:com.adobe.xmp")) + chunk("IEND", {}),
+      riff(vp8(30, 20)), riff(vp8l(30, 20)),
+      riff(vp8x(30, 20, 0x0c) + vp8(30, 20) + webp_chunk("EXIF", tiff(6))),
+      riff(vp8x(30, 20, 0x02) + webp_chunk("ANMF", Bytes(20)))};
   for (const Bytes& file : files) {
     for (std::size_t end = 0; end <= file.size(); ++end) {
       const Bytes cut(file.begin(), file.begin() + static_cast<std::ptrdiff_t>(end));
