@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "broker/core/requests.h"
+#include "broker/core/rules.h"
 
 namespace facet::core {
 namespace {
@@ -99,6 +100,7 @@ bool send_next(CoreState& s, ClientToken token, Client& client, const RequestId&
   }
   if (r.is_unfinished()) return false;
   s.out.push_back(SendClient{token, done_message(s, r)});
+  if (!rule_holds(Rule::kDoneOnce)) s.out.push_back(SendClient{token, done_message(s, r)});
   client.cursors.erase(found);
   drop_watcher(r, token);
   return true;
@@ -180,6 +182,7 @@ void client_blocked(CoreState& s, ClientToken token, const ClientNotice& unsent)
   s.due_clients.insert(token);
   // Rewinds the cursor of a request that is still known.
   const auto rewind = [&](const RequestId& id, std::uint32_t next) -> Cursor* {
+    if (!rule_holds(Rule::kBlockedRewinds)) return nullptr;
     Request* r = find_request(s, id);
     if (r == nullptr) return nullptr;
     const auto [where, is_new] = client.cursors.try_emplace(id);

@@ -4,14 +4,20 @@
 #include <utility>
 #include <vector>
 
+#include "broker/core/images.h"
 #include "broker/core/leases.h"
 #include "broker/core/poison.h"
 #include "broker/core/requests.h"
+#include "broker/core/rules.h"
 #include "broker/core/workers.h"
 #include "common/base/check.h"
 
 namespace facet::core {
 namespace {
+
+bool has_credit(const Worker& worker, std::uint32_t outstanding) {
+  return outstanding < worker.status.credits || !rule_holds(Rule::kCredits);
+}
 
 std::vector<WorkerLoad> loads_of(const CoreState& s) {
   std::vector<WorkerLoad> loads;
@@ -19,7 +25,7 @@ std::vector<WorkerLoad> loads_of(const CoreState& s) {
   for (const Worker& worker : s.workers) {
     const auto outstanding = static_cast<std::uint32_t>(worker.assignments.size());
     loads.push_back({worker.status.state == WorkerState::kReady &&
-                         !worker.status.held_for_suspect && outstanding < worker.status.credits,
+                         !worker.status.held_for_suspect && has_credit(worker, outstanding),
                      worker.status.outstanding_tokens, outstanding});
   }
   return loads;
@@ -30,7 +36,9 @@ Dispatch dispatch_message(CoreState& s, const Request& r) {
   dispatch.attempt = r.progress.attempts;
   dispatch.request = r.body;
   const auto committed = s.ledger.token_ids(r.record);
-  dispatch.committed.assign(committed.begin(), committed.end());
+  if (rule_holds(Rule::kCommittedCarried)) {
+    dispatch.committed.assign(committed.begin(), committed.end());
+  }
   if (r.pixels == 0) return dispatch;
   const Lease& lease = s.leases.at(r.pixels);
   for (std::size_t i = 0; i < lease.slots.size(); ++i) {
@@ -75,6 +83,11 @@ void dispatch_to(CoreState& s, Request& r, std::uint32_t index, bool solo) {
   ++s.counters.dispatches;
   if (r.progress.attempts > 1) ++s.counters.retried;
   s.out.push_back(SendDispatch{index, worker.status.incarnation, dispatch_message(s, r)});
+  if (!rule_holds(Rule::kPixelsHeldAtWorker) && r.pixels != 0) {
+    unhold_lease(s, r.pixels);
+    release_pixels(s, r);
+    worker.assignments.at({r.id, r.progress.attempts}).pixels = 0;
+  }
 }
 
 void dispatch_ready(CoreState& s) {
@@ -89,7 +102,7 @@ void dispatch_ready(CoreState& s) {
     WorkerLoad& load = loads[*index];
     load.tokens = worker.status.outstanding_tokens;
     ++load.outstanding;
-    load.can_take = load.outstanding < worker.status.credits;
+    load.can_take = has_credit(worker, load.outstanding);
   }
 }
 

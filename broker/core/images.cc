@@ -6,6 +6,7 @@
 
 #include "broker/core/leases.h"
 #include "broker/core/requests.h"
+#include "broker/core/rules.h"
 #include "common/base/check.h"
 
 namespace facet::core {
@@ -34,6 +35,14 @@ bool reserve_for(CoreState& s, Request& r) {
   for (std::uint32_t i = 0; i < r.images.size(); ++i) s.decode_queue.push_back({r.id, i, r.pixels});
   set_phase(s, r, Phase::kDecoding);
   return true;
+}
+
+// What Rule::kOldestWaiterFirst forbids: the next waiter whose pixels happen to fit.
+bool overtake(CoreState& s) {
+  for (const auto& [key, id] : s.waiting[0]) {
+    if (reserve_for(s, *find_request(s, id))) return true;
+  }
+  return false;
 }
 
 std::uint32_t free_credits(const CoreState& s) {
@@ -97,7 +106,9 @@ std::string text_of(const DecodeReply& reply) {
 
 void reserve_pixels(CoreState& s) {
   while (Request* r = next_waiter(s)) {
-    if (!reserve_for(s, *r)) return;
+    if (reserve_for(s, *r)) continue;
+    if (rule_holds(Rule::kOldestWaiterFirst)) return;
+    if (!overtake(s)) return;
   }
 }
 
@@ -121,7 +132,10 @@ void decoder_reaped(CoreState& s) {
 }
 
 void handle_decode_reply(CoreState& s, const DecodeReply& reply) {
-  const auto found = s.decode_jobs.find(reply.job);
+  auto found = s.decode_jobs.find(reply.job);
+  if (!rule_holds(Rule::kDecodeReplyFence) && found == s.decode_jobs.end()) {
+    found = s.decode_jobs.begin();
+  }
   if (found == s.decode_jobs.end()) {
     ++s.counters.stale_dropped;
     return;

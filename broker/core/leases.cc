@@ -2,6 +2,7 @@
 
 #include <utility>
 
+#include "broker/core/rules.h"
 #include "common/base/check.h"
 
 namespace facet::core {
@@ -29,9 +30,7 @@ void hold_lease(CoreState& s, LeaseId lease) {
 
 void unhold_lease(CoreState& s, LeaseId lease) {
   const auto found = s.leases.find(lease);
-#ifdef FACET_MUTATION_FREE_BEFORE_REAP
-  if (found == s.leases.end()) return;
-#endif
+  if (found == s.leases.end() && !rule_holds(Rule::kLastHolderFrees)) return;
   FACET_CHECK(found != s.leases.end() && found->second.holders > 0);
   if (--found->second.holders == 0 && found->second.retired) free_lease(s, lease);
 }
@@ -43,9 +42,7 @@ void retire_lease(CoreState& s, LeaseId& lease) {
   FACET_CHECK(found != s.leases.end() && !found->second.retired);
   found->second.retired = true;
   for (std::uint32_t slot : found->second.slots) s.ring.retire(slot);
-#ifdef FACET_MUTATION_FREE_BEFORE_REAP
-  found->second.holders = 0;
-#endif
+  if (!rule_holds(Rule::kLastHolderFrees)) found->second.holders = 0;
   if (found->second.holders == 0) free_lease(s, id);
 }
 

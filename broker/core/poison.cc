@@ -5,6 +5,7 @@
 
 #include "broker/core/images.h"
 #include "broker/core/requests.h"
+#include "broker/core/rules.h"
 
 namespace facet::core {
 namespace {
@@ -37,7 +38,7 @@ void dispatch_suspect(CoreState& s) {
   if (!index) return;
   Worker& worker = s.workers[*index];
   worker.status.held_for_suspect = true;
-  if (!worker.assignments.empty()) return;
+  if (!worker.assignments.empty() && rule_holds(Rule::kSuspectAlone)) return;
   s.exposed = *index;
   dispatch_to(s, *find_request(s, s.ready[1].begin()->second), *index, true);
 }
@@ -49,10 +50,11 @@ void end_exposure(CoreState& s, std::uint32_t worker) {
 }
 
 void strike(CoreState& s, Request& r, bool was_solo) {
+  if (!rule_holds(Rule::kStrikes)) return;
   ++r.progress.strikes;
   s.ledger.set_progress(r.record, r.progress);
   release_pixels(s, r);  // its turn may be far off
-  if (!was_solo) return;
+  if (!was_solo || !rule_holds(Rule::kSoloDeathConvicts)) return;
   ++s.counters.quarantined;
   log(s, LogLine::Level::kError,
       "request " + r.id.hex() + " is quarantined: it ended " + std::to_string(r.progress.strikes) +

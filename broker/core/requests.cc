@@ -5,6 +5,7 @@
 
 #include "broker/core/cursors.h"
 #include "broker/core/leases.h"
+#include "broker/core/rules.h"
 #include "broker/core/workers.h"
 #include "common/base/check.h"
 
@@ -12,6 +13,7 @@ namespace facet::core {
 namespace {
 
 constexpr std::size_t kCompletionsKept = 64;
+constexpr Nanos kHour = 3600 * kSecond;
 
 bool is_queued(Phase phase) {
   return phase == Phase::kWaiting || phase == Phase::kDecoding || phase == Phase::kReady ||
@@ -44,7 +46,7 @@ void erase_request(CoreState& s, const RequestId& id) {
 
 void release_owner(CoreState& s, Request& r) {
   const auto client = s.clients.find(r.owner);
-  if (client == s.clients.end()) return;
+  if (client == s.clients.end() || !rule_holds(Rule::kQuotaGivenBack)) return;
   --client->second.requests;
   client->second.bytes -= r.owner_bytes;
   r.owner = 0;
@@ -167,6 +169,10 @@ void run_request_timers(CoreState& s) {
     Request* r = find_request(s, id);
     if (!r->is_unfinished()) {
       erase_request(s, id);
+      continue;
+    }
+    if (!rule_holds(Rule::kDeadline)) {
+      start_timer(s, *r, s.now + kHour);
       continue;
     }
     const char* where = r->phase == Phase::kRunning ? "while it was being answered"

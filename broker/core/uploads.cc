@@ -8,6 +8,7 @@
 
 #include "broker/core/cursors.h"
 #include "broker/core/requests.h"
+#include "broker/core/rules.h"
 #include "common/protocol/limits.h"
 
 namespace facet::core {
@@ -256,6 +257,7 @@ void run_upload_timers(CoreState& s) {
   while (!s.upload_timers.empty() && s.upload_timers.begin()->first <= s.now) {
     ++s.counters.uploads_expired;
     const RequestId id = s.upload_timers.begin()->second;
+    if (!rule_holds(Rule::kUploadFreed)) s.uploads.at(id).images.clear();
     drop_upload(s, id);
   }
 }

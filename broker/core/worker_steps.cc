@@ -8,6 +8,7 @@
 #include "broker/core/images.h"
 #include "broker/core/leases.h"
 #include "broker/core/requests.h"
+#include "broker/core/rules.h"
 #include "broker/core/workers.h"
 
 namespace facet::core {
@@ -31,12 +32,13 @@ Taken take_tokens(CoreState& s, std::uint32_t index, Request& r, Assignment& ass
   Worker& worker = s.workers[index];
   const auto committed = s.ledger.token_ids(r.record);
   std::size_t known = 0;
-  if (update.index > committed.size()) {
+  if (!rule_holds(Rule::kIndexFence)) {
+    // Whatever comes is taken for what is next.
+  } else if (update.index > committed.size()) {
     why = "tokens from " + std::to_string(update.index) + " on, where " +
           std::to_string(committed.size()) + " is next";
     return Taken::kProtocolError;
-  }
-  if (update.index < committed.size()) {
+  } else if (update.index < committed.size()) {
     known = std::min(update.token_ids.size(), committed.size() - update.index);
     if (!std::equal(update.token_ids.begin(),
                     update.token_ids.begin() + static_cast<std::ptrdiff_t>(known),
@@ -113,13 +115,13 @@ void images_released(CoreState& s, Request* r, Assignment& assignment) {
 
 bool apply_update(CoreState& s, std::uint32_t index, const SequenceUpdate& update) {
   AssignmentKey key{update.id, update.attempt};
-#ifdef FACET_MUTATION_NO_FENCE
-  if (const Request* known = find_request(s, update.id);
-      known != nullptr && known->phase == Phase::kRunning) {
-    index = known->worker;
-    key.attempt = known->progress.attempts;
+  if (!rule_holds(Rule::kFence) || !rule_holds(Rule::kAttemptFence)) {
+    const Request* known = find_request(s, update.id);
+    if (known != nullptr && known->phase == Phase::kRunning) {
+      if (!rule_holds(Rule::kFence)) index = known->worker;
+      key.attempt = known->progress.attempts;
+    }
   }
-#endif
   Worker& worker = s.workers[index];
   const auto found = worker.assignments.find(key);
   if (found == worker.assignments.end()) {

@@ -7,6 +7,7 @@
 #include "broker/core/leases.h"
 #include "broker/core/poison.h"
 #include "broker/core/requests.h"
+#include "broker/core/rules.h"
 #include "broker/core/worker_steps.h"
 #include "common/base/check.h"
 
@@ -37,7 +38,12 @@ void bury(CoreState& s, std::uint32_t index, bool own_fault, bool reported) {
   worker.status.outstanding_tokens = 0;
   worker.status.num_running = 0;
   for (auto& [key, assignment] : assignments) {
-    if (assignment.pixels != 0) grave.leases.push_back(assignment.pixels);
+    if (assignment.pixels == 0) continue;
+    if (rule_holds(Rule::kFreeAfterReap)) {
+      grave.leases.push_back(assignment.pixels);
+    } else {
+      unhold_lease(s, assignment.pixels);
+    }
   }
   s.graves.emplace(std::pair(index, worker.status.incarnation), std::move(grave));
   // A quarantined request must not look for its assignment at a buried worker.
@@ -127,12 +133,12 @@ void worker_step(CoreState& s, const WorkerStep& event) {
   if (!is_known(s, event.worker)) return;
   Worker& worker = s.workers[event.worker];
   const Step& step = event.step;
-#ifndef FACET_MUTATION_NO_FENCE
-  if (step.incarnation != worker.status.incarnation || worker.status.state != WorkerState::kReady) {
+  const bool is_stale =
+      step.incarnation != worker.status.incarnation || worker.status.state != WorkerState::kReady;
+  if (is_stale && rule_holds(Rule::kIncarnationFence) && rule_holds(Rule::kFence)) {
     ++s.counters.stale_dropped;
     return;
   }
-#endif
   if (!worker.has_stepped) {
     worker.has_stepped = true;
     s.out.push_back(WorkerFirstStep{event.worker, step.incarnation});

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstring>
 #include <memory>
+#include <type_traits>
 #include <utility>
 
 namespace facet::sim {
@@ -11,6 +12,7 @@ namespace {
 constexpr Nanos kTickEvery = 20 * kMillisecond;
 constexpr Nanos kSilence = 3 * kSecond;
 constexpr std::size_t kChunk = 40'000;
+constexpr double kNeverAsked = 0.01;
 
 }  // namespace
 
@@ -39,6 +41,14 @@ bool SimClients::can_take(ClientToken token) const {
 bool SimClients::all_done() const {
   return std::all_of(clients_.begin(), clients_.end(),
                      [](const Client& client) { return client.asks.empty(); });
+}
+
+std::uint32_t SimClients::num_received(const RequestId& id) const {
+  for (const Client& client : clients_) {
+    const auto found = client.asks.find(id);
+    if (found != client.asks.end()) return found->second.received;
+  }
+  return 0;
 }
 
 std::string SimClients::first_unfinished() const {
@@ -120,6 +130,10 @@ void SimClients::begin(Client& client) {
   for (std::uint8_t& byte : ask.id.bytes) byte = static_cast<std::uint8_t>(sim_.rng());
   ask.params = draw_params();
   ask.created = ask.heard = sim_.now;
+  if (chance(sim_.rng, kNeverAsked)) {  // images without a generate: they expire
+    for (std::uint32_t i = 0; i < ask.params.num_images; ++i) put_image(client, ask, i);
+    return;
+  }
   Ask& added = client.asks.emplace(ask.id, ask).first->second;
   submit(client, added, true);
 }
@@ -149,6 +163,7 @@ void SimClients::submit(Client& client, Ask& ask, bool with_images) {
   generate.request = request_of(ask.id, ask.params);
   generate.request.next_index = ask.received;
   generate.body = body_of(ask.params);
+  ++client.ends_due[ask.id];
   to_broker(client, std::move(generate));
 }
 
@@ -160,6 +175,7 @@ void SimClients::reconnect(Client& client) {
   client.token = next_token_++;
   by_token_[client.token] = index;
   client.down = {};
+  client.ends_due.clear();
   sim_.schedule(sim_.between(0, kSecond), [this, old] { sim_.deliver(ClientGone{old}); });
   for (auto& [id, ask] : client.asks) {
     if (ask.state != State::kRefused) submit(client, ask, false);
@@ -180,6 +196,12 @@ void SimClients::receive(std::size_t index, ClientToken token, const ClientNotic
   if (client.token != token) return;  // of a connection that is gone
   std::visit(
       [this, &client](const auto& message) {
+        if constexpr (std::is_same_v<std::decay_t<decltype(message)>, Done>) {
+          if (client.ends_due[message.id] == 0)
+            sim_.violate("I3: told the end twice");
+          else
+            --client.ends_due[message.id];
+        }
         if constexpr (requires { message.id; }) {
           const auto found = client.asks.find(message.id);
           if (found == client.asks.end()) return;  // ended: a repetition it asked for itself

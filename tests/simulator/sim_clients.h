@@ -21,6 +21,7 @@ class SimClients {
   bool can_take(ClientToken client) const;
   void send(ClientToken client, ClientNotice notice);  // broker -> client
   bool all_done() const;
+  std::uint32_t num_received(const RequestId& id) const;
   std::string first_unfinished() const;
   std::string describe() const;
 
@@ -46,6 +47,8 @@ class SimClients {
     Link up;
     Link down;
     std::map<RequestId, Ask> asks;
+    // Ends that may still come over this connection: one for each time it was asked for.
+    std::map<RequestId, std::uint32_t> ends_due;
   };
 
   void tick(std::size_t index);

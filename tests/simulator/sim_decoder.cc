@@ -35,6 +35,7 @@ void SimDecoder::start_life() {
 
 void SimDecoder::crash(const LifePtr& life) {
   life->is_up = false;
+  life->answers_late = chance(sim_.rng, 0.5);
   const std::uint64_t broker = broker_;
   sim_.schedule(sim_.between(0, 100 * kMillisecond), [this, life, broker] {
     life->children_live = false;
@@ -85,13 +86,19 @@ void SimDecoder::job(const DecodeJob& job) {
   sim_.schedule(sim_.between(kMillisecond / 10, 20 * kMillisecond), [this, life, job, before] {
     if (!life->children_live) return;
     const DecodeOutcome outcome = decode(job, before);
-    sim_.send(life->up, 0, kMillisecond, [this, life, job, outcome] {
-      if (!life->is_up) return;
-      DecoderReply reply;
-      reply.reply.job = job.job;
-      reply.reply.outcome = outcome;
-      std::strcpy(reply.reply.message, "simulated");
-      sim_.deliver(std::move(reply));
+    DecoderReply reply;
+    reply.reply.job = job.job;
+    reply.reply.outcome = outcome;
+    std::strcpy(reply.reply.message, "simulated");
+    sim_.send(life->up, 0, kMillisecond, [this, life, reply] {
+      if (life->is_up) {
+        sim_.deliver(reply);
+      } else if (life->answers_late) {
+        const std::uint64_t broker = broker_;
+        sim_.schedule(sim_.between(0, 200 * kMillisecond), [this, reply, broker] {
+          if (broker == broker_) sim_.deliver(reply);
+        });
+      }
     });
   });
 }

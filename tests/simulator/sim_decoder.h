@@ -21,6 +21,7 @@ class SimDecoder {
  private:
   struct Life {
     bool is_up = true;          // answers
+    bool answers_late = false;  // after its end: what it had sent before
     bool children_live = true;  // write; ends with the reaping
     Link up;
   };

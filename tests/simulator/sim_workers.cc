@@ -26,7 +26,8 @@ struct SimWorkers::Process {
   Link down;
 };
 
-SimWorkers::SimWorkers(Simulation& sim) : sim_(sim), processes_(sim.options.num_workers) {}
+SimWorkers::SimWorkers(Simulation& sim)
+    : sim_(sim), processes_(sim.options.num_workers), started_(sim.options.num_workers) {}
 SimWorkers::~SimWorkers() = default;
 
 void SimWorkers::start_all() {
@@ -50,6 +51,7 @@ void SimWorkers::start(std::uint32_t index) {
   const std::uint64_t life = life_;
   sim_.send(control_, 0, 5 * kMillisecond, [this, process, life] {
     if (life != life_) return;
+    started_[process->index] = process->incarnation;
     sim_.deliver(WorkerStarted{process->index, process->incarnation, 1});
   });
   // Loading takes a moment; the hello can overtake the supervisor's word.
@@ -137,6 +139,9 @@ void SimWorkers::check_exposure(const Process& process, const RequestParams& par
 
 void SimWorkers::dispatch(std::uint32_t worker, std::uint64_t incarnation, Dispatch dispatch) {
   const ProcessPtr process = processes_.at(worker);
+  if (dispatch.committed.size() < sim_.num_received(dispatch.request.id)) {
+    sim_.violate("a dispatch without all tokens that the client was told");
+  }
   if (!process || process->incarnation != incarnation) return;
   sim_.send(process->down, 0, 2 * kMillisecond, [this, process, d = std::move(dispatch)] {
     if (!process->is_running) return;
@@ -150,6 +155,9 @@ void SimWorkers::dispatch(std::uint32_t worker, std::uint64_t incarnation, Dispa
     }
     if (d.images.size() != sequence.params.num_images) sim_.violate("images missing in dispatch");
     process->sequences.emplace(Key{d.request.id, d.attempt}, std::move(sequence));
+    if (process->sequences.size() > sim_.options.credits) {
+      sim_.violate("more dispatches at a worker than its credits");
+    }
     plan_step(process);
   });
 }
@@ -269,8 +277,23 @@ void SimWorkers::step(const ProcessPtr& process) {
 void SimWorkers::to_broker(const ProcessPtr& process, Step message) {
   sim_.send(process->up, 0, 3 * kMillisecond, [this, process, m = std::move(message)]() mutable {
     if (!process->is_running && process->drops_tail) return;
+    if (chance(sim_.rng, sim_.options.duplicate_chance)) repeat_late(process->index, m);
     sim_.deliver(WorkerStep{process->index, std::move(m)});
   });
+}
+
+// The same message once more, whatever has become of the process and its sequences.
+void SimWorkers::repeat_late(std::uint32_t worker, const Step& step) {
+  const Nanos latest = (chance(sim_.rng, 0.5) ? 30 : 600) * kMillisecond;
+  const std::uint64_t life = life_;
+  sim_.schedule(sim_.between(0, latest), [this, worker, step, life] {
+    if (life == life_) sim_.deliver(WorkerStep{worker, step});
+  });
+}
+
+void SimWorkers::first_step(std::uint32_t worker, std::uint64_t incarnation) {
+  if (incarnation != started_[worker]) sim_.violate("a first step of a former incarnation");
+  if (!first_steps_.insert(incarnation).second) sim_.violate("a first step twice");
 }
 
 }  // namespace facet::sim

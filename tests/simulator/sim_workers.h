@@ -22,6 +22,8 @@ class SimWorkers {
   void kill_all();   // with the broker: nobody is told
   void dispatch(std::uint32_t worker, std::uint64_t incarnation, Dispatch dispatch);
   void cancel(std::uint32_t worker, std::uint64_t incarnation, const CancelSequence& cancel);
+  // The core says that this incarnation has finished its first step.
+  void first_step(std::uint32_t worker, std::uint64_t incarnation);
   std::uint64_t num_deaths() const { return num_deaths_; }
 
  private:
@@ -38,6 +40,7 @@ class SimWorkers {
                SequenceUpdate& update);
   void read_images(const Process& process, const Key& key, const Sequence& sequence);
   void to_broker(const ProcessPtr& process, Step step);
+  void repeat_late(std::uint32_t worker, const Step& step);
   // The process ends now; the supervisor sees it, reaps it, starts another.
   void die(const ProcessPtr& process, bool own_fault);
   void report_death(const ProcessPtr& process, bool own_fault, bool is_poison_death);
@@ -49,6 +52,8 @@ class SimWorkers {
   std::uint64_t next_incarnation_ = 1;
   std::uint64_t num_deaths_ = 0;
   std::vector<ProcessPtr> processes_;
+  std::vector<std::uint64_t> started_;  // the incarnation that the broker was last told of
+  std::set<std::uint64_t> first_steps_;
   std::map<RequestId, int> poison_deaths_;  // reported to a broker that lived to hear it
 };
 

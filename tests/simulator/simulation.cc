@@ -8,6 +8,7 @@
 #include <sstream>
 #include <utility>
 
+#include "broker/core/rules.h"
 #include "common/base/check.h"
 #include "tests/simulator/sim_clients.h"
 #include "tests/simulator/sim_decoder.h"
@@ -17,6 +18,7 @@ namespace facet::sim {
 namespace {
 
 constexpr std::size_t kAlignment = 4096;
+constexpr double kDeathPerStep = 0.0002;          // of a broker, in the midst of a step's actions
 constexpr std::uint64_t kConservationEvery = 61;  // events; odd, so that it meets every rhythm
 
 std::byte* make_memory(std::size_t bytes) {
@@ -112,16 +114,20 @@ void Simulation::deliver(Event event) {
   FACET_CHECK(!is_stepping_);
   is_stepping_ = true;
   ++num_events_;
+  const bool dies = !is_calm && options.broker_crash_rate > 0 && chance(rng, kDeathPerStep);
+  std::vector<std::byte> ledger_before;
+  if (dies && !rule_holds(Rule::kLedgerBeforeClient)) {
+    ledger_before.assign(ledger_memory().begin(), ledger_memory().end());
+  }
   auto actions = core_->step(std::move(event), now);
   is_stepping_ = false;
   if (num_events_ % kConservationEvery == 0) check_conservation();
-  execute(std::move(actions));
+  execute(std::move(actions), dies);
+  if (!ledger_before.empty()) std::ranges::copy(ledger_before, ledger_memory().begin());
   plan_tick();
 }
 
-void Simulation::execute(std::vector<Action> actions) {
-  // A broker may die between any two of its actions.
-  const bool dies = !is_calm && options.broker_crash_rate > 0 && chance(rng, 0.00005);
+void Simulation::execute(std::vector<Action> actions, bool dies) {
   const std::size_t survive = dies ? below(rng, actions.size() + 1) : actions.size();
   std::vector<ClientBlocked> unsent;
   std::set<ClientToken> full;
@@ -139,7 +145,12 @@ void Simulation::execute(std::vector<Action> actions) {
     } else if (auto* cancel = std::get_if<SendCancel>(&action)) {
       workers_->cancel(cancel->worker, cancel->incarnation, cancel->cancel);
     } else if (auto* job = std::get_if<SendDecodeJob>(&action)) {
+      if (auto wrong = watch_.decode_job(ledger_memory(), ring_memory(), job->job)) {
+        violate(std::move(*wrong));
+      }
       decoder_->job(job->job);
+    } else if (auto* stepped = std::get_if<WorkerFirstStep>(&action)) {
+      workers_->first_step(stepped->worker, stepped->incarnation);
     } else if (auto* kill = std::get_if<KillWorker>(&action)) {
       violate("the core ends a worker that kept to the protocol: " + kill->why);
     } else if (auto* line = std::get_if<LogLine>(&action)) {
@@ -172,6 +183,7 @@ void Simulation::plan_tick() {
 
 void Simulation::start_broker() {
   ++broker_life_;
+  watch_.new_broker();
   tick_at_ = 0;
   auto ledger = LedgerWriter::attach({ledger_memory_.get(), kLedgerBytes});
   FACET_CHECK(ledger.has_value());
@@ -182,7 +194,7 @@ void Simulation::start_broker() {
   core_ = std::make_unique<BrokerCore>(limits_, sim_seams(), *ring_, *ledger_);
   auto actions = core_->recover(now);
   check_conservation();
-  execute(std::move(actions));
+  execute(std::move(actions), false);
   plan_tick();
   decoder_->start();
   workers_->start_all();
@@ -212,6 +224,11 @@ void Simulation::check_conservation() {
   if (!core_) return;
   const Status conserved = core_->check_conservation();
   if (!conserved) violate("conservation: " + conserved.error().message);
+  if (auto late = overdue(ledger_memory(), now)) violate(std::move(*late));
+}
+
+std::uint32_t Simulation::num_received(const RequestId& id) const {
+  return clients_->num_received(id);
 }
 
 bool Simulation::run_one() {

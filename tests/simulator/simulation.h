@@ -14,6 +14,7 @@
 
 #include "broker/core/broker_core.h"
 #include "tests/simulator/sim_model.h"
+#include "tests/simulator/sim_watch.h"
 
 namespace facet::sim {
 
@@ -75,10 +76,12 @@ class Simulation {
   void deliver(Event event);
   void violate(std::string what);
   bool is_over() const { return violation_.has_value(); }
+  std::span<std::byte> ledger_memory() { return {ledger_memory_.get(), kLedgerBytes}; }
   std::span<std::byte> ring_memory() { return {ring_memory_.get(), ring_bytes_}; }
   BrokerCore* core() { return core_.get(); }
   std::uint64_t broker_life() const { return broker_life_; }
   const CoreLimits& limits() const { return limits_; }
+  std::uint32_t num_received(const RequestId& id) const;  // tokens that its client has seen
   Nanos between(Nanos low, Nanos high);
 
  private:
@@ -97,17 +100,18 @@ class Simulation {
   void start_broker();
   void crash_broker();
   void plan_broker_crash();
-  void execute(std::vector<Action> actions);
+  // `dies`: the broker ends between two of these actions.
+  void execute(std::vector<Action> actions, bool dies);
   void plan_tick();
   void check_conservation();
   void check_end();
   bool run_one();
 
+  static constexpr std::size_t kLedgerBytes = 1 << 20;
   CoreLimits limits_;
   std::uint64_t ring_bytes_ = 0;
   std::unique_ptr<std::byte[], Free> ring_memory_;
   std::unique_ptr<std::byte[], Free> ledger_memory_;
-  static constexpr std::size_t kLedgerBytes = 1 << 20;
   std::optional<RingWriter> ring_;
   std::optional<LedgerWriter> ledger_;
   std::unique_ptr<BrokerCore> core_;
@@ -119,6 +123,7 @@ class Simulation {
   std::uint64_t num_events_ = 0;
   std::uint64_t broker_crashes_ = 0;
   CoreCounters total_;
+  SimWatch watch_;
   std::optional<std::string> violation_;
   std::unique_ptr<SimClients> clients_;
   std::unique_ptr<SimWorkers> workers_;

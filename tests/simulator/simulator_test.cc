@@ -1,9 +1,11 @@
-// Many short hostile lives. FACET_SEED=n replays one; FACET_SIM_EVENTS sets how many events in all.
+// Many short hostile lives; README.md has the variables that choose them.
 #include <gtest/gtest.h>
 
 #include <cstdlib>
 #include <iostream>
+#include <optional>
 
+#include "tests/simulator/sim_shrink.h"
 #include "tests/simulator/simulation.h"
 
 namespace facet::sim {
@@ -20,16 +22,27 @@ TEST(Simulator, EveryInvariantHoldsOverManyLives) {
   const std::uint64_t events = from_environment("FACET_SIM_EVENTS", 3'000'000);
   const std::uint64_t only = from_environment("FACET_SEED", 0);
   const std::uint64_t first = from_environment("FACET_FIRST_SEED", 1);
+  const char* options = std::getenv("FACET_SIM_OPTIONS");
   std::uint64_t done = 0;
   std::uint64_t seed = only != 0 ? only : first;
   for (; done < events; ++seed) {
-    Simulation simulation(SimOptions::from_seed(seed, kEventsPerRun));
+    auto drawn = std::optional(SimOptions::from_seed(seed, kEventsPerRun));
+    if (options != nullptr) drawn = parse_options(options);
+    ASSERT_TRUE(drawn.has_value()) << "FACET_SIM_OPTIONS cannot be read: " << options;
+    Simulation simulation(*drawn);
     const auto violation = simulation.run();
     done += simulation.num_events();
-    if (only != 0 || violation) std::cout << simulation.summary() << std::endl;
-    ASSERT_FALSE(violation.has_value())
-        << *violation << "\nreplay with FACET_SEED=" << seed << " (" << done << " events)";
-    if (only != 0) break;
+    if (only != 0 || options != nullptr || violation) {
+      std::cout << simulation.summary() << std::endl;
+    }
+    if (violation) {
+      const Failure small = shrink({*drawn, simulation.num_events(), *violation});
+      FAIL() << *violation << "\nreplay with FACET_SEED=" << seed << " (" << done
+             << " events); the smallest life that fails:\nFACET_SIM_OPTIONS=\""
+             << describe(small.options) << "\"\n"
+             << small.violation;
+    }
+    if (only != 0 || options != nullptr) break;
   }
   std::cout << done << " events, seeds " << (only != 0 ? only : first) << " to " << seed - 1
             << std::endl;
