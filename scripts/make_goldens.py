@@ -238,7 +238,8 @@ def random_text(rng):
         lambda: "".join(rng.choice("aeiouAncç") + chr(rng.randint(0x300, 0x345))
                         for _ in range(rng.randint(1, 6))),
         lambda: rng.choice(("'s", "'T", "'Re", "'VE", "'ll", "'D", "\u2019s", "it's", "'S's")),
-        lambda: str(rng.randint(0, 10 ** rng.randint(1, 12))) + rng.choice(("", "%", "½", "²", "٣")),
+        lambda: str(rng.randint(0, 10 ** rng.randint(1, 12))) + rng.choice(
+            ("", "%", "½", "²", "٣")),
         lambda: rng.choice(("👩‍💻", "🇩🇪", "❤️", "👍🏽", "\u200d", "\ufeff", "\u0000", "\u007f",
                             "ﬁ", "Å")),
     )

@@ -12,23 +12,25 @@ inline constexpr int kBrokerClientListenFd = 6;  // AF_UNIX stream listener for 
 inline constexpr int kBrokerWorkerListenFd = 7;  // AF_UNIX stream listener for workers
 
 // facet-decoder
-inline constexpr int kDecoderJobFd = 3;       // SOCK_SEQPACKET to the broker
-inline constexpr int kDecoderRingFd = 4;      // ring, O_RDWR (each child maps only its own run writable)
-inline constexpr int kDecoderLifelineFd = 5;  // write end of a pipe: closed when decoder and children are gone
+inline constexpr int kDecoderJobFd = 3;  // SOCK_SEQPACKET to the broker
+inline constexpr int kDecoderRingFd =
+    4;  // ring, O_RDWR (each child maps only its own run writable)
+inline constexpr int kDecoderLifelineFd =
+    5;  // write end of a pipe: closed when decoder and children are gone
 
 // facet-worker, facet-worker-echo
-inline constexpr int kWorkerRingFd = 3;     // ring, O_RDONLY
-inline constexpr int kWorkerPageFd = 4;     // WorkerPage, O_RDWR
-inline constexpr int kWorkerLifelineFd = 5; // read end: EOF = the supervisor is gone
+inline constexpr int kWorkerRingFd = 3;      // ring, O_RDONLY
+inline constexpr int kWorkerPageFd = 4;      // WorkerPage, O_RDWR
+inline constexpr int kWorkerLifelineFd = 5;  // read end: EOF = the supervisor is gone
 
 // Exit codes of every Facet process.
 enum ExitCode : int {
   kExitOk = 0,
   kExitFailure = 1,
   kExitUsage = 2,
-  kExitEngine = 70,         // engine bug or sticky device error: restart
-  kExitHostMemory = 71,     // out of host memory
-  kExitBadConfig = 72,      // configuration or model is wrong: restarting does not help
+  kExitEngine = 70,      // engine bug or sticky device error: restart
+  kExitHostMemory = 71,  // out of host memory
+  kExitBadConfig = 72,   // configuration or model is wrong: restarting does not help
   kExitDeviceLost = 73,
 };
 

@@ -15,12 +15,13 @@ enum class ControlKind : std::uint32_t {
   kDecoderStarted = 4,  // pid; ancillary data: the broker's end of the decoder's job socket
   kDecoderReaped = 5,   // the decoder and every child of it are gone
   kDrain = 6,           // accept nothing new, finish what is there, then exit 0
-  kWorkerDisabled = 7,  // it will not be started again (bad model or configuration): value = exit code
+  kWorkerDisabled =
+      7,  // it will not be started again (bad model or configuration): value = exit code
   // broker -> supervisor
-  kBrokerReady = 32,    // sockets are served
-  kKillWorker = 33,     // worker, incarnation: it broke the protocol; SIGKILL and restart
+  kBrokerReady = 32,         // sockets are served
+  kKillWorker = 33,          // worker, incarnation: it broke the protocol; SIGKILL and restart
   kWorkerFinishedStep = 34,  // worker, incarnation: its first finished step; resets the back-off
-  kStatus = 35,         // value: requests not yet terminal (for drain and for systemd's status line)
+  kStatus = 35,  // value: requests not yet terminal (for drain and for systemd's status line)
 };
 
 struct ControlPacket {
@@ -28,8 +29,8 @@ struct ControlPacket {
   std::uint32_t worker = 0;
   std::uint64_t incarnation = 0;
   std::uint32_t pid = 0;
-  std::uint32_t own_fault = 0;   // kWorkerDead: 1 = the process's own doing, 0 = killed from outside
-  std::int32_t exit_code = 0;    // kWorkerDead, kWorkerReaped: exit status, or minus the signal
+  std::uint32_t own_fault = 0;  // kWorkerDead: 1 = the process's own doing, 0 = killed from outside
+  std::int32_t exit_code = 0;   // kWorkerDead, kWorkerReaped: exit status, or minus the signal
   std::uint32_t value = 0;
 };
 static_assert(std::is_trivially_copyable_v<ControlPacket>);
@@ -37,22 +38,24 @@ static_assert(sizeof(ControlPacket) == 32);
 
 // Jobs between broker and decoder, over a second SOCK_SEQPACKET pair.
 struct DecodeJob {
-  std::uint64_t job = 0;            // names the job; the answer repeats it
-  std::uint64_t encoded_offset = 0; // into the ring object, page multiple
+  std::uint64_t job = 0;             // names the job; the answer repeats it
+  std::uint64_t encoded_offset = 0;  // into the ring object, page multiple
   std::uint64_t encoded_bytes = 0;
-  std::uint64_t pixels_offset = 0;  // into the ring object, page multiple; the child maps only this run writable
-  std::uint64_t pixels_bytes = 0;   // 3 * width * height
-  std::uint32_t width = 0;          // after EXIF orientation
+  std::uint64_t pixels_offset =
+      0;  // into the ring object, page multiple; the child maps only this run writable
+  std::uint64_t pixels_bytes = 0;  // 3 * width * height
+  std::uint32_t width = 0;         // after EXIF orientation
   std::uint32_t height = 0;
-  std::uint32_t format = 0;         // ImageFormat
+  std::uint32_t format = 0;  // ImageFormat
   std::uint32_t reserved = 0;
 };
 static_assert(std::is_trivially_copyable_v<DecodeJob>);
 
 enum class DecodeOutcome : std::uint32_t {
   kOk = 0,
-  kBadImage = 1,     // message says what is wrong with it: terminal for the request
-  kChildFault = 2,   // the child ended by its own fault (crash, limit, seccomp): counts against the image
+  kBadImage = 1,  // message says what is wrong with it: terminal for the request
+  kChildFault =
+      2,  // the child ended by its own fault (crash, limit, seccomp): counts against the image
   kChildKilled = 3,  // the child was killed from outside: try again
 };
 
