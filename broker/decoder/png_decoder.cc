@@ -36,6 +36,7 @@ void read_bytes(png_structp codec, png_bytep target, std::size_t count) {
   png_longjmp(codec, 1);
 }
 
+// Damage behind the last row is only a warning to libpng; so does Pillow see it.
 void drop_warning(png_structp, png_const_charp) {}
 
 // An index past the palette's end is black, as in Pillow.
@@ -98,6 +99,14 @@ void read_rows(PngJob& job, const ImageInfo& info, OrientedRows& rows) {
   }
 }
 
+// As Pillow: each chunk in front of the pixels must have its right checksum, also one that nobody
+// reads. That of a pixel chunk (IDAT) is not looked at: the compressed stream carries its own.
+void check_header_chunks(PngJob& job) {
+  png_set_crc_action(job.codec, PNG_CRC_ERROR_QUIT, PNG_CRC_ERROR_QUIT);
+  png_read_info(job.codec, job.header);  // up to the first IDAT
+  png_set_crc_action(job.codec, PNG_CRC_QUIET_USE, PNG_CRC_QUIET_USE);
+}
+
 void forget_metadata(PngJob& job, const ImageInfo& info) {
   png_set_keep_unknown_chunks(job.codec, PNG_HANDLE_CHUNK_NEVER, nullptr, -1);
   png_set_user_limits(job.codec, info.stored_width, info.stored_height);
@@ -110,7 +119,7 @@ bool run(PngJob& job, const ImageInfo& info, OrientedRows& rows) {
   if (setjmp(png_jmpbuf(job.codec)) != 0) return false;
   png_set_read_fn(job.codec, &job, read_bytes);
   forget_metadata(job, info);
-  png_read_info(job.codec, job.header);
+  check_header_chunks(job);
   if (png_get_image_width(job.codec, job.header) != info.stored_width ||
       png_get_image_height(job.codec, job.header) != info.stored_height) {
     png_error(job.codec, "PNG has another size than its header says");

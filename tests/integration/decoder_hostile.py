@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from decoder_harness import BAD_IMAGE, CHILD_FAULT, CHILD_KILLED, OK, PAGE, Decoder
-from decoder_pixels import chunk, picture, raw_png, save
+from decoder_pixels import chunk, picture, raw_png, rows_png, save, with_wrong_crc
 
 warnings.simplefilter("ignore")
 SIDE = 3500  # its decoding takes some 300 ms
@@ -90,6 +90,7 @@ def check_lying(decoder, rng):
         ("webp header alone", b"RIFF\x10\0\0\0WEBPVP8 " + bytes(100), 5, 5),
         ("bomb: 50 MP of nothing", png_header(7000, 7000) + tail, 7000, 7000),
         ("bomb: 31-bit sides", png_header(0x7fffffff, 0x7fffffff) + tail, 7000, 7000),
+        ("PNG of too few rows", rows_png([b"\0" + rng.bytes(90)] * 19, 30, 20), 30, 20),
         ("no palette", png_header(5, 5, 8, 3) + tail, 5, 5),
         ("depth 3", png_header(5, 5, 3, 0) + tail, 5, 5),
         ("12-bit", jpeg[:at + 4] + b"\x0c" + jpeg[at + 5:], 60, 40),
@@ -104,6 +105,21 @@ def check_lying(decoder, rng):
     outcome, message, pixels = decoder.decode(taller, 600, 400)
     assert outcome == OK and pixels == pillow_pixels(taller).tobytes(), message
     return len(cases) + 1
+
+
+def check_png_checksums(decoder, rng):
+    """Wrong checksums in front of the pixels, and of the pixels: refused, here and by Pillow."""
+    extra = chunk(b"tEXt", b"a\0b") + chunk(b"prVt", b"private") + chunk(b"tRNS", b"\0\x80")
+    png = raw_png(rng, 30, 20, 8, 3, extra=extra, palette=rng.bytes(768))
+    cases = [with_wrong_crc(png, kind) for kind in (b"IHDR", b"PLTE", b"tEXt", b"prVt", b"tRNS")]
+    rows = [b"\0" + rng.bytes(90)] * 20
+    cases += [rows_png(rows, 30, 20, lambda packed: packed[:-1] + bytes([packed[-1] ^ 1])),
+              rows_png([b"\x09" + rows[0][1:]] * 20, 30, 20)]
+    for at, encoded in enumerate(cases):
+        outcome, message, _ = decoder.decode(encoded, 30, 20)
+        assert outcome == BAD_IMAGE and message, (at, outcome, message)
+        assert pillow_pixels(encoded) is None, at
+    return len(cases)
 
 
 def check_jobs(decoder, rng):
@@ -187,6 +203,7 @@ def main():
     count = check_truncated(decoder, rng)
     count += check_damaged(decoder, rng, 300)
     count += check_lying(decoder, rng)
+    count += check_png_checksums(decoder, rng)
     count += check_jobs(decoder, rng)
     outcome, message, _ = decoder.decode(save(picture(rng, 9, 9), "JPEG"), 9, 9)
     assert outcome == OK, message

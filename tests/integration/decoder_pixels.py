@@ -50,6 +50,20 @@ def chunk(kind, data):
     return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
 
+def with_wrong_crc(png, kind, nth=0):
+    """The checksum of the nth chunk of this kind is made wrong."""
+    out, at = bytearray(png), 8
+    while at < len(png):
+        length = struct.unpack(">I", png[at:at + 4])[0]
+        if png[at + 4:at + 8] == kind:
+            if nth == 0:
+                out[at + 8 + length] ^= 0x40
+                return bytes(out)
+            nth -= 1
+        at += 12 + length
+    raise AssertionError(f"no chunk {kind}")
+
+
 def raw_png(rng, width, height, depth, color, interlace=0, extra=b"", palette=None, late=b""):
     """A PNG written by hand: depths, colour types and filters that Pillow does not write."""
     channels = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}[color]
@@ -82,6 +96,13 @@ def raw_png(rng, width, height, depth, color, interlace=0, extra=b"", palette=No
     cut = len(packed) // 2
     return (out + chunk(b"IDAT", packed[:cut]) + chunk(b"IDAT", packed[cut:]) + late
             + chunk(b"IEND", b""))
+
+
+def rows_png(rows, width, height, change=lambda packed: packed):
+    """8-bit RGB from filtered rows; `change` may spoil the compressed stream."""
+    return (b"\x89PNG\r\n\x1a\n"
+            + chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0))
+            + chunk(b"IDAT", change(zlib.compress(b"".join(rows)))) + chunk(b"IEND", b""))
 
 
 def save(image, kind, **options):
@@ -202,6 +223,11 @@ def png_cases(rng):
         for width, height in ((1, 1), (50, 31), (257, 99)):
             yield f"png by pillow {mode} {width}x{height}", save(
                 picture(rng, width, height, mode), "PNG")
+    late = chunk(b"tEXt", b"a\0b")
+    for kind, nth in ((b"IDAT", 0), (b"IDAT", 1), (b"tEXt", 0), (b"IEND", 0)):
+        png = raw_png(rng, 40, 30, 8, 6, interlace=nth, late=late)
+        yield f"png wrong checksum in {kind} {nth}", with_wrong_crc(png, kind, nth)
+    yield "png more pixels than rows", rows_png([b"\0" + rng.bytes(90)] * 50, 30, 20)
     wide = (np.arange(97 * 31, dtype=np.uint32) * 23 % 65536).astype(np.uint16).reshape(31, 97)
     yield "png 16-bit gray ramp", save(Image.fromarray(wide), "PNG")
 
