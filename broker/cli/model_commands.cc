@@ -26,8 +26,9 @@ Example:
 }
 
 int tokenize_command(const TokenizeOptions& options) {
-  auto program = find_sibling("facet-worker");
-  if (!program) program = find_sibling("facet-worker-echo");  // a build without libtorch
+  // The same tokenizer is in both; the one without libtorch starts a second sooner.
+  auto program = find_sibling("facet-worker-echo");
+  if (!program) program = find_sibling("facet-worker");
   if (!program) return fail(program.error(), kCliFailed);
   return fail(exec_program(*program, {"--tokenize", options.model}), kCliFailed);
 }
