@@ -39,6 +39,24 @@ std::optional<std::uint32_t> read_itxt_orientation(EncodedBytes body) {
   return read_xmp_orientation(body.subspan(kKeyword.size()));
 }
 
+// Which chunks of an animated PNG belong to its default image: none from the next frame on, as
+// Pillow reads it.
+struct Animation {
+  std::uint64_t num_frames = 0;  // 0: not animated
+  bool has_pixels = false;       // an IDAT chunk was seen
+  bool is_default_extra = true;  // the default image is no frame of the animation
+
+  // True: `type` begins the second picture.
+  bool ends_image(EncodedBytes type, EncodedBytes body) {
+    if (starts_with(type, "IDAT")) has_pixels = true;
+    if (starts_with(type, "acTL") && body.size() >= 8) num_frames = read_be32(body, 0);
+    if (!starts_with(type, "fcTL")) return false;
+    if (has_pixels) return num_frames + (is_default_extra ? 1 : 0) > 1;
+    is_default_extra = false;
+    return false;
+  }
+};
+
 }  // namespace
 
 Result<RawHeader> read_png_header(EncodedBytes encoded) {
@@ -51,12 +69,14 @@ Result<RawHeader> read_png_header(EncodedBytes encoded) {
   FACET_TRY_STATUS(read_ihdr(encoded.subspan(16, 13), info));
   // PNG sides have 31 bits; the limits below refuse what is larger anyway.
   Orientation orientation;
+  Animation animation;
   std::size_t at = 33;
   for (std::size_t chunk = 0; chunk < kMaxChunks && encoded.size() - at >= 12; ++chunk) {
     const std::size_t length = read_be32(encoded, at);
     if (length > encoded.size() - at - 12) break;  // truncated: the decoder says so
     const EncodedBytes type = encoded.subspan(at + 4, 4);
     EncodedBytes body = encoded.subspan(at + 8, length);
+    if (animation.ends_image(type, body)) break;
     if (starts_with(type, "eXIf")) {
       while (starts_with(body, kExifPrefix)) body = body.subspan(kExifPrefix.size());
       orientation.exif = read_exif_orientation(body);

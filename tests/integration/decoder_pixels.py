@@ -270,6 +270,31 @@ def webp_cases(rng):
     yield "webp with a tail", save(picture(rng, 45, 30), "WEBP") + b"tail" * 9
 
 
+def apng_cases(rng):
+    """The default image counts, with the metadata in front of the second picture."""
+    pictures = [picture(rng, 40, 30) for _ in range(3)]
+    for options in ({}, {"default_image": True}, {"disposal": 2, "blend": 1}):
+        yield f"apng {options}", save(pictures[0], "PNG", save_all=True,
+                                      append_images=pictures[1:], duration=40, **options)
+    yield "apng palette", save(pictures[0].quantize(9), "PNG", save_all=True,
+                               append_images=[pictures[1].quantize(9)])
+
+    def control(sequence):
+        return chunk(b"fcTL", struct.pack(">IIIIIHHBB", sequence, 21, 13, 0, 0, 1, 10, 0, 0))
+
+    turned = chunk(b"eXIf", exif_bytes(6, big_endian=True))
+    frame = chunk(b"fdAT", struct.pack(">I", 2) + zlib.compress(bytes(64 * 13)))
+    for count in (0, 1, 2):
+        head = chunk(b"acTL", struct.pack(">II", count, 0))
+        for first in (b"", control(0)):
+            second = control(1 if first else 0) if count == 2 or not first else b""
+            tail = second + (frame if first and second else b"")
+            for late in (tail + turned, turned + tail):
+                name = f"apng {count} frames, {'own' if first else 'default'} image, late exif"
+                yield name, raw_png(rng, 21, 13, 8, 2, extra=head + first, late=late)
+    yield "png with a stray frame", raw_png(rng, 21, 13, 8, 2, late=control(0) + turned)
+
+
 def expected(encoded):
     image = ImageOps.exif_transpose(Image.open(io.BytesIO(encoded)))
     return np.asarray(image.convert("RGB"))
@@ -280,7 +305,7 @@ def main():
     print("seed", seed)
     rng = np.random.default_rng(seed)
     cases = [*jpeg_cases(rng), *turbo_cases(rng), *adobe_cases(rng), *orientation_cases(rng),
-             *png_cases(rng), *webp_cases(rng)]
+             *png_cases(rng), *apng_cases(rng), *webp_cases(rng)]
     cases.append(("jpeg large", save(picture(rng, 3000, 2000), "JPEG")))
     cases.append(("png large", save(picture(rng, 2000, 1500), "PNG", compress_level=1)))
     cases.append(("webp large", save(picture(rng, 2000, 1500), "WEBP", method=0)))
