@@ -19,8 +19,8 @@
 
 namespace facet {
 
-// An encoded image (JPEG, PNG, WebP): a file, or bytes when `bytes` is set. A file is read while it is
-// sent, chunk by chunk, and must not change until the request has ended.
+// An encoded image (JPEG, PNG, WebP): a file, or bytes when `bytes` is set. A file is read while it
+// is sent, chunk by chunk, and must not change until the request has ended.
 struct ImageSource {
   std::string path;
   std::shared_ptr<const std::string> bytes;
