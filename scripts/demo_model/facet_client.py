@@ -176,7 +176,8 @@ class PrivateDaemon:
     def __enter__(self):
         ready, inner = os.pipe()
         self.process = subprocess.Popen(
-            [self.program, "--config", self.config, "--ready-fd", str(inner)],
+            [self.program, "--config", self.config, "--ready-fd", str(inner),
+             "--exit-with-parent"],
             stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, pass_fds=[inner])
         os.close(inner)
         told = os.read(ready, 1)  # empty when facetd ended instead
