@@ -19,6 +19,9 @@ namespace facet {
 namespace {
 
 constexpr std::uint64_t kPage = 4096;
+// Beside each run, never readable nor writable: more than ten rows of the widest image, so that a
+// codec that runs over an end dies there, and not in what the kernel has mapped next to it.
+constexpr std::uint64_t kGuardBytes = 1 << 20;
 
 bool is_inside(std::uint64_t offset, std::uint64_t bytes, std::uint64_t total) {
   return offset <= total && bytes <= total - offset;
@@ -34,6 +37,17 @@ bool is_inside(std::uint64_t offset, std::uint64_t bytes, std::uint64_t total) {
                  [](char c) { return c >= ' ' && c <= '~' ? c : '?'; });
   const ssize_t written = write(kChildResultFd, &reply, sizeof reply);
   _exit(written == sizeof reply ? kExitOk : kExitFailure);
+}
+
+// The run at `offset` of the ring, between two guards; nullptr when the host has no room for it.
+void* map_run(int ring_fd, std::uint64_t offset, std::uint64_t bytes, int protection) {
+  const std::uint64_t whole = (bytes + kPage - 1) / kPage * kPage;
+  void* reserved = mmap(nullptr, whole + 2 * kGuardBytes, PROT_NONE,
+                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  if (reserved == MAP_FAILED) return nullptr;
+  void* run = mmap(static_cast<std::uint8_t*>(reserved) + kGuardBytes, bytes, protection,
+                   MAP_SHARED | MAP_FIXED, ring_fd, static_cast<off_t>(offset));
+  return run == MAP_FAILED ? nullptr : run;
 }
 
 // Moves what stays to its place and closes everything else, standard streams included.
@@ -80,16 +94,15 @@ void run_decode_child(const DecodeJob& job, const ChildSetup& setup) {
   prctl(PR_SET_PDEATHSIG, SIGKILL);
   if (getppid() != setup.server) _exit(kExitFailure);
   prctl(PR_SET_NAME, "decoder-child");
-  void* encoded = mmap(nullptr, job.encoded_bytes, PROT_READ, MAP_SHARED, setup.ring_fd,
-                       static_cast<off_t>(job.encoded_offset));
-  void* pixels = mmap(nullptr, job.pixels_bytes, PROT_READ | PROT_WRITE, MAP_SHARED, setup.ring_fd,
-                      static_cast<off_t>(job.pixels_offset));
+  void* encoded = map_run(setup.read_only_ring_fd, job.encoded_offset, job.encoded_bytes, PROT_READ);
+  void* pixels =
+      map_run(setup.ring_fd, job.pixels_offset, job.pixels_bytes, PROT_READ | PROT_WRITE);
   keep_only(setup);
   // Not the image's fault: an end without an answer makes the server say so.
-  if (encoded == MAP_FAILED || pixels == MAP_FAILED) _exit(kExitHostMemory);
+  if (encoded == nullptr || pixels == nullptr) _exit(kExitHostMemory);
   if (!enter_sandbox(*setup.filter, setup.limits)) _exit(kExitFailure);
   const Status status =
-      decode_image({static_cast<const std::uint8_t*>(encoded), job.encoded_bytes}, job.width,
+      setup.decode({static_cast<const std::uint8_t*>(encoded), job.encoded_bytes}, job.width,
                    job.height, {static_cast<std::uint8_t*>(pixels), job.pixels_bytes});
   answer(status.has_value(), status ? std::string_view() : status.error().message);
 }

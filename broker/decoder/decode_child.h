@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "broker/decoder/decode_image.h"
 #include "broker/decoder/sandbox.h"
 #include "common/base/result.h"
 #include "common/control/packets.h"
@@ -27,11 +28,13 @@ Status check_job(const DecodeJob& job, std::uint64_t ring_bytes);
 
 struct ChildSetup {
   int ring_fd = -1;
+  int read_only_ring_fd = -1;  // the same object, opened for reading alone
   int result_fd = -1;
   int lifeline_fd = -1;  // -1: none
   pid_t server = -1;     // ends at once when its parent is not this process
   SandboxLimits limits;
   const std::vector<sock_filter>* filter = nullptr;
+  Decode* decode = decode_image;
 };
 
 // Runs in the forked child: closes, maps, locks itself in, decodes, answers, exits 0.

@@ -85,16 +85,23 @@ Result<DecodeServer> DecodeServer::create(const DecodeServerOptions& options) {
     return Error(Code::kInvalidArgument, "job descriptor " + std::to_string(options.job_fd) +
                                              " is not a SOCK_SEQPACKET socket");
   }
+  const std::string path = "/proc/self/fd/" + std::to_string(options.ring_fd);
+  UniqueFd read_only_ring(open(path.c_str(), O_RDONLY | O_CLOEXEC));
+  if (!read_only_ring) return errno_error("opening the ring for reading", errno);
   auto filter = FACET_TRY(build_sandbox_filter(kChildResultFd));
   DecodeServerOptions known = options;
   if (known.wall_limit == 0) known.wall_limit = 4 * kSecond * known.limits.cpu_seconds;
   known.max_children = std::max(known.max_children, 1u);
-  return DecodeServer(known, static_cast<std::uint64_t>(ring.st_size), std::move(filter));
+  return DecodeServer(known, std::move(read_only_ring), static_cast<std::uint64_t>(ring.st_size),
+                      std::move(filter));
 }
 
-DecodeServer::DecodeServer(const DecodeServerOptions& options, std::uint64_t ring_bytes,
-                           std::vector<sock_filter> filter)
-    : options_(options), ring_bytes_(ring_bytes), filter_(std::move(filter)) {}
+DecodeServer::DecodeServer(const DecodeServerOptions& options, UniqueFd read_only_ring,
+                           std::uint64_t ring_bytes, std::vector<sock_filter> filter)
+    : options_(options),
+      read_only_ring_(std::move(read_only_ring)),
+      ring_bytes_(ring_bytes),
+      filter_(std::move(filter)) {}
 
 Status DecodeServer::run() {
   std::vector<pollfd> polled;
@@ -143,8 +150,16 @@ Status DecodeServer::start_child(const DecodeJob& job) {
   if (pipe2(ends, O_CLOEXEC) != 0) return errno_error("pipe for a decoder child", errno);
   UniqueFd read_end(ends[0]);
   const UniqueFd write_end(ends[1]);
-  ChildSetup setup{options_.ring_fd, write_end.get(), options_.lifeline_fd,
-                   getpid(),         options_.limits, &filter_};
+  const ChildSetup setup{
+      .ring_fd = options_.ring_fd,
+      .read_only_ring_fd = read_only_ring_.get(),
+      .result_fd = write_end.get(),
+      .lifeline_fd = options_.lifeline_fd,
+      .server = getpid(),
+      .limits = options_.limits,
+      .filter = &filter_,
+      .decode = options_.decode,
+  };
   const pid_t pid = fork();
   if (pid < 0) return errno_error("fork of a decoder child", errno);
   if (pid == 0) run_decode_child(job, setup);

@@ -9,6 +9,7 @@
 #include <cstdint>
 #include <vector>
 
+#include "broker/decoder/decode_image.h"
 #include "broker/decoder/sandbox.h"
 #include "common/base/clock.h"
 #include "common/base/result.h"
@@ -24,6 +25,7 @@ struct DecodeServerOptions {
   std::uint32_t max_children = 1;
   SandboxLimits limits;
   Nanos wall_limit = 0;  // of one child; 0 = four times the CPU limit
+  Decode* decode = decode_image;
 };
 
 // How a child's end reads as an outcome.
@@ -54,8 +56,8 @@ class DecodeServer {
     bool is_stopped = false;
   };
 
-  DecodeServer(const DecodeServerOptions& options, std::uint64_t ring_bytes,
-               std::vector<sock_filter> filter);
+  DecodeServer(const DecodeServerOptions& options, UniqueFd read_only_ring,
+               std::uint64_t ring_bytes, std::vector<sock_filter> filter);
   Result<bool> take_job();  // false: end of file
   Status start_child(const DecodeJob& job);
   Status finish_child(Child& child);
@@ -66,6 +68,7 @@ class DecodeServer {
   void end_all();
 
   DecodeServerOptions options_;
+  UniqueFd read_only_ring_;  // a mapping of it cannot be made writable
   std::uint64_t ring_bytes_ = 0;
   std::vector<sock_filter> filter_;
   std::vector<Child> children_;

@@ -38,12 +38,20 @@ scmp_arg_cmp masked(unsigned argument, std::uint64_t mask, std::uint64_t value) 
 
 Status add_rules(const Filter& filter, int result_fd) {
   for (const int call : {SCMP_SYS(exit), SCMP_SYS(exit_group), SCMP_SYS(brk), SCMP_SYS(munmap),
-                         SCMP_SYS(mremap), SCMP_SYS(madvise), SCMP_SYS(rt_sigreturn),
+                         SCMP_SYS(rt_sigreturn),
                          SCMP_SYS(clock_gettime), SCMP_SYS(futex), SCMP_SYS(restart_syscall)}) {
     FACET_TRY_STATUS(allow(filter, call));
   }
   const scmp_arg_cmp to_result{0, SCMP_CMP_EQ, static_cast<std::uint64_t>(result_fd), 0};
   FACET_TRY_STATUS(allow(filter, SCMP_SYS(write), {to_result}));
+  // A shared mapping could be grown over its neighbours in the ring. realloc() copies instead.
+  const int rc = seccomp_rule_add(filter.get(), SCMP_ACT_ERRNO(ENOMEM), SCMP_SYS(mremap), 0);
+  if (rc < 0) return errno_error("seccomp rule", -rc);
+  for (const int advice : {MADV_DONTNEED, MADV_FREE, MADV_HUGEPAGE, MADV_NOHUGEPAGE,
+                           MADV_DONTDUMP}) {
+    const scmp_arg_cmp is_advice{2, SCMP_CMP_EQ, static_cast<std::uint64_t>(advice), 0};
+    FACET_TRY_STATUS(allow(filter, SCMP_SYS(madvise), {is_advice}));
+  }
   // Memory, but never executable memory.
   FACET_TRY_STATUS(allow(filter, SCMP_SYS(mmap), {masked(2, PROT_EXEC, 0)}));
   FACET_TRY_STATUS(allow(filter, SCMP_SYS(mprotect), {masked(2, PROT_EXEC, 0)}));
