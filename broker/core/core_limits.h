@@ -5,11 +5,13 @@
 #include <cstdint>
 
 #include "common/base/clock.h"
+#include "common/config/dispatch_policy.h"
 
 namespace facet {
 
 struct CoreLimits {
-  std::uint32_t num_workers = 1;             // worker indices are 0 .. num_workers - 1
+  std::uint32_t num_workers = 1;  // worker indices are 0 .. num_workers - 1
+  DispatchPolicy dispatch = DispatchPolicy::kLeastLoaded;
   std::uint32_t max_queued_requests = 1024;  // accepted and not yet dispatched
   std::uint32_t max_requests_per_client = 512;
   std::uint64_t max_ingest_bytes_per_client = 64ull << 20;  // of uploads and unfinished requests

@@ -17,7 +17,9 @@
 #include "broker/core/actions.h"
 #include "broker/core/core_limits.h"
 #include "broker/core/core_status.h"
+#include "broker/core/dispatch_policy.h"
 #include "broker/core/seams.h"
+#include "broker/core/speed_meter.h"
 #include "common/base/clock.h"
 #include "common/shm/ledger.h"
 #include "common/shm/ring.h"
@@ -104,6 +106,8 @@ struct Worker {
   std::map<AssignmentKey, Assignment> assignments;
   std::optional<Hello> early_hello;  // came before the supervisor's word of its start
   bool has_stepped = false;
+  core::SpeedMeter speed;
+  std::uint64_t tokens_done = 0;  // in the step in hand, prompt tokens included
 };
 
 // An incarnation seen dead and not reaped: it may still read what it holds.
@@ -201,6 +205,7 @@ struct CoreState {
   std::uint64_t next_job = 1;
 
   std::vector<Worker> workers;
+  core::DispatchTurns turns;
   std::map<std::pair<std::uint32_t, std::uint64_t>, Grave> graves;  // worker, incarnation
   std::optional<ModelFacts> facts;
   std::optional<std::uint32_t> exposed;  // the worker that a suspect runs on

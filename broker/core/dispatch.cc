@@ -26,9 +26,14 @@ std::vector<WorkerLoad> loads_of(const CoreState& s) {
     const auto outstanding = static_cast<std::uint32_t>(worker.assignments.size());
     loads.push_back({worker.status.state == WorkerState::kReady &&
                          !worker.status.held_for_suspect && has_credit(worker, outstanding),
-                     worker.status.outstanding_tokens, outstanding});
+                     worker.status.outstanding_tokens, outstanding,
+                     worker.speed.tokens_per_second()});
   }
   return loads;
+}
+
+std::uint64_t remaining_tokens(const CoreState& s, const Request& r) {
+  return r.body.sampling.max_tokens - s.ledger.num_tokens(r.record);
 }
 
 Dispatch dispatch_message(CoreState& s, const Request& r) {
@@ -51,18 +56,6 @@ Dispatch dispatch_message(CoreState& s, const Request& r) {
 
 }  // namespace
 
-std::optional<std::uint32_t> pick_worker(std::span<const WorkerLoad> loads) {
-  std::optional<std::uint32_t> best;
-  for (std::uint32_t i = 0; i < loads.size(); ++i) {
-    if (!loads[i].can_take) continue;
-    if (!best || std::pair(loads[i].tokens, loads[i].outstanding) <
-                     std::pair(loads[*best].tokens, loads[*best].outstanding)) {
-      best = i;
-    }
-  }
-  return best;
-}
-
 void dispatch_to(CoreState& s, Request& r, std::uint32_t index, bool solo) {
   FACET_CHECK(r.phase == Phase::kReady && r.images.empty() == (r.pixels == 0));
   const Handling handling(s, r.record);
@@ -73,10 +66,11 @@ void dispatch_to(CoreState& s, Request& r, std::uint32_t index, bool solo) {
   Assignment assignment;
   assignment.pixels = r.pixels;
   assignment.prompt_tokens = r.prompt_estimate;
-  assignment.remaining_tokens = r.body.sampling.max_tokens - s.ledger.num_tokens(r.record);
+  assignment.remaining_tokens = remaining_tokens(s, r);
   assignment.is_solo = solo;
   if (r.pixels != 0) hold_lease(s, r.pixels);
   worker.status.outstanding_tokens += assignment.prompt_tokens + assignment.remaining_tokens;
+  if (worker.assignments.empty()) worker.speed.start(s.now);
   worker.assignments.emplace(AssignmentKey{r.id, r.progress.attempts}, assignment);
   set_phase(s, r, Phase::kRunning);
   r.worker = index;
@@ -95,9 +89,12 @@ void dispatch_ready(CoreState& s) {
   if (s.ready[0].empty()) return;
   std::vector<WorkerLoad> loads = loads_of(s);
   while (!s.ready[0].empty()) {
-    const auto index = pick_worker(loads);
+    Request& r = *find_request(s, s.ready[0].begin()->second);
+    const std::uint64_t tokens = r.prompt_estimate + remaining_tokens(s, r);
+    const auto index = pick_worker(s.limits.dispatch, loads, tokens, s.turns);
     if (!index) return;
-    dispatch_to(s, *find_request(s, s.ready[0].begin()->second), *index, false);
+    take_turn(s.turns, loads, *index, tokens);
+    dispatch_to(s, r, *index, false);
     const Worker& worker = s.workers[*index];
     WorkerLoad& load = loads[*index];
     load.tokens = worker.status.outstanding_tokens;

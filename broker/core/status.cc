@@ -194,6 +194,7 @@ CoreStatus make_status(const CoreState& s) {
   status.completions_per_second = completions_per_second(s);
   for (const Worker& worker : s.workers) {
     status.workers.push_back(worker.status);
+    status.workers.back().sequence_tokens_per_second = worker.speed.tokens_per_second();
     status.workers.back().outstanding = static_cast<std::uint32_t>(worker.assignments.size());
   }
   status.ingest = s.ring.use(RingArena::kIngest);

@@ -22,6 +22,7 @@ void count_down(Worker& worker, Assignment& assignment, std::size_t tokens) {
     from -= amount;
     worker.status.outstanding_tokens -= amount;
   };
+  worker.tokens_done += assignment.prompt_tokens + tokens;
   subtract(assignment.prompt_tokens, assignment.prompt_tokens);
   subtract(assignment.remaining_tokens, tokens);
 }

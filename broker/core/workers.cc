@@ -101,6 +101,8 @@ void worker_started(CoreState& s, const WorkerStarted& started) {
   worker.status.pid = started.pid;
   worker.status.credits = 0;
   worker.has_stepped = false;
+  worker.speed = {};
+  worker.tokens_done = 0;
   if (auto early = std::exchange(worker.early_hello, std::nullopt)) worker_hello(s, *early);
 }
 
@@ -143,12 +145,14 @@ void worker_step(CoreState& s, const WorkerStep& event) {
     worker.has_stepped = true;
     s.out.push_back(WorkerFirstStep{event.worker, step.incarnation});
   }
+  const std::uint32_t running = std::max(worker.status.num_running, step.num_running);
   worker.status.num_running = step.num_running;
   worker.status.kv_blocks_free = step.kv_blocks_free;
   worker.status.kv_blocks_total = step.kv_blocks_total;
   for (const SequenceUpdate& update : step.updates) {
     if (!apply_update(s, event.worker, update)) return;  // condemned: the rest is not believed
   }
+  worker.speed.add(s.now, running, std::exchange(worker.tokens_done, 0));
 }
 
 void worker_unreachable(CoreState& s, const WorkerUnreachable& lost) {

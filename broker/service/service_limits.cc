@@ -8,6 +8,7 @@ CoreLimits core_limits(const Config& config, std::uint32_t num_workers) {
   const BrokerConfig& broker = config.broker;
   CoreLimits limits;
   limits.num_workers = num_workers;
+  limits.dispatch = broker.dispatch;
   limits.max_queued_requests = static_cast<std::uint32_t>(broker.max_queued_requests);
   limits.max_requests_per_client = static_cast<std::uint32_t>(broker.max_requests_per_client);
   limits.max_ingest_bytes_per_client = broker.max_ingest_bytes_per_client;

@@ -26,6 +26,7 @@ Json worker_json(std::uint32_t index, const WorkerStatus& worker) {
       {"kv_blocks_total", worker.kv_blocks_total},
       {"finished", worker.finished},
       {"tokens", worker.tokens},
+      {"sequence_tokens_per_second", worker.sequence_tokens_per_second},
       {"deaths", worker.deaths},
       {"own_fault_deaths", worker.own_fault_deaths},
       {"held_for_suspect", worker.held_for_suspect},

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "common/base/result.h"
+#include "common/config/dispatch_policy.h"
 
 namespace facet {
 
@@ -46,8 +47,9 @@ struct WorkerConfig {
 };
 
 struct BrokerConfig {
-  std::string runtime_dir;         // absolute after loading; see default_runtime_dir()
-  std::string socket;              // of the clients; after loading runtime_dir/facet.sock or own
+  std::string runtime_dir;  // absolute after loading; see default_runtime_dir()
+  std::string socket;       // of the clients; after loading runtime_dir/facet.sock or own
+  DispatchPolicy dispatch = DispatchPolicy::kLeastLoaded;
   int max_clients = 256;           // connections
   int max_queued_requests = 1024;  // accepted and not yet dispatched
   int max_requests_per_client = 512;

@@ -54,6 +54,10 @@ void add_broker(Config& c, std::vector<ConfigKey>& keys) {
                   TextKey{&b.runtime_dir, kMaxRuntimeDir, true}});
   keys.push_back({"broker.socket", "the kernel's limit of a socket's path",
                   TextKey{&b.socket, kMaxSocketPath, true}});
+  keys.push_back({"broker.dispatch", "",
+                  ChoiceKey{&b.dispatch,
+                            {"least_loaded", "round_robin", "least_connections", "weighted",
+                             "predicted_time"}}});
   keys.push_back({"broker.max_clients", "each is a file descriptor of the broker",
                   IntKey{&b.max_clients, 1, 16384}});
   keys.push_back({"broker.max_queued_requests", "each is a record of the ledger",

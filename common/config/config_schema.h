@@ -44,7 +44,7 @@ struct TextListKey {  // "0,1" or ["GPU-...", 1]
 };
 
 struct ChoiceKey {  // choices[i] stands for the enumerator with value i
-  std::variant<EngineKind*, Dtype*, LogLevel*> value;
+  std::variant<EngineKind*, Dtype*, LogLevel*, DispatchPolicy*> value;
   std::vector<std::string_view> choices;
 
   int get() const;

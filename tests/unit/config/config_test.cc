@@ -91,6 +91,7 @@ TEST(Config, DescriptionReadsBackEqual) {
   config.ring.pixel_bytes = 1 << 20;
   config.model.dtype = Dtype::kBf16;
   config.log.level = LogLevel::kError;
+  config.broker.dispatch = DispatchPolicy::kPredictedTime;
   const Result<Config> again = parse_config(describe(config), "f", "/elsewhere");
   ASSERT_TRUE(again) << again.error().message;
   EXPECT_EQ(*again, config);

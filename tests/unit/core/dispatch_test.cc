@@ -7,17 +7,6 @@ namespace {
 
 using Dispatching = CoreFixture;
 
-TEST(PickWorker, FewestTokensThenFewestRequestsThenIndex) {
-  using core::WorkerLoad;
-  const auto pick = [](std::vector<WorkerLoad> loads) { return core::pick_worker(loads); };
-  EXPECT_EQ(pick({}), std::nullopt);
-  EXPECT_EQ(pick({{false, 0, 0}}), std::nullopt);
-  EXPECT_EQ(pick({{true, 9, 1}, {true, 8, 5}}), 1u);
-  EXPECT_EQ(pick({{true, 8, 5}, {true, 8, 4}}), 1u);
-  EXPECT_EQ(pick({{true, 8, 4}, {true, 8, 4}}), 0u);
-  EXPECT_EQ(pick({{false, 0, 0}, {true, 800, 40}}), 1u);
-}
-
 TEST_F(Dispatching, SpreadsByLoadAndStopsAtTheCredits) {
   worker_up(0, 1, 2);
   worker_up(1, 2, 2);
