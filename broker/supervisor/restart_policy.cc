@@ -7,8 +7,9 @@
 
 namespace facet {
 
-bool is_own_fault(const ChildEnd& end) {
+bool is_own_fault(const ChildEnd& end, const std::optional<FatalSignal>& said) {
   if (!end.is_signalled) return end.code != kExitOk && end.code != kExitDeviceLost;
+  if (said && said->number == end.code) return said->code > 0 || said->is_from_itself;
   switch (end.code) {
     case SIGSEGV:
     case SIGBUS:

@@ -72,13 +72,14 @@ void Supervisor::execute(const StartChild& action) {
   feed(ChildStarted{action.id, pid});
   const Status released = known.process.release();
   close_handed_over(action.id.role);
-  known.page.close_fd();
+  known.watch.close_handed_over();
   if (!released) {
     std::erase_if(children_, [&](const auto& child_ptr) { return child_ptr.get() == &known; });
     if (action.id.role == Role::kDecoder) decoder_lifeline_.reset();
     return feed(StartFailed{action.id, released.error().message});
   }
   watch(known.process.pidfd());
+  if (action.id.role == Role::kWorker) watch(known.watch.bell());
   if (action.id.role == Role::kBroker) watch(broker_.fd());
   spdlog::info("started child=\"{}\" pid={} incarnation={}", child_name(action.id), pid,
                action.id.incarnation);
@@ -135,8 +136,8 @@ Result<Supervisor::Child> Supervisor::fork_child(const ChildId& id) {
   } else if (id.role == Role::kDecoder) {
     program = FACET_TRY(decoder_program());
   } else {
-    child.page = FACET_TRY(WatchedPage::create());
-    program = worker_program(id, child.page);
+    child.watch = FACET_TRY(WorkerWatch::create());
+    program = worker_program(id, child.watch);
   }
   child.process = FACET_TRY(ChildProcess::fork_waiting(program));
   return child;
@@ -170,14 +171,15 @@ Result<ChildProgram> Supervisor::decoder_program() {
                        {handed_lifeline_.get(), kDecoderLifelineFd}}};
 }
 
-ChildProgram Supervisor::worker_program(const ChildId& id, const WatchedPage& page) const {
-  return ChildProgram{setup_.program_folder + "/" + setup_.worker_program,
-                      {"--config", setup_.config_path, "--worker", std::to_string(id.worker),
-                       "--incarnation", std::to_string(id.incarnation), "--worker-socket",
-                       setup_.worker_socket},
-                      {{setup_.ring_read_only.get(), kWorkerRingFd},
-                       {page.fd(), kWorkerPageFd},
-                       {lifeline_read_.get(), kWorkerLifelineFd}}};
+ChildProgram Supervisor::worker_program(const ChildId& id, const WorkerWatch& watch) const {
+  ChildProgram program{setup_.program_folder + "/" + setup_.worker_program,
+                       {"--config", setup_.config_path, "--worker", std::to_string(id.worker),
+                        "--incarnation", std::to_string(id.incarnation), "--worker-socket",
+                        setup_.worker_socket},
+                       watch.worker_fds()};
+  program.fds.emplace_back(setup_.ring_read_only.get(), kWorkerRingFd);
+  program.fds.emplace_back(lifeline_read_.get(), kWorkerLifelineFd);
+  return program;
 }
 
 // Kept open here, these would hide the end of those who hold them.
@@ -209,7 +211,31 @@ void Supervisor::on_readable(int fd) {
   if (fd == signals_.get()) return read_signals();
   if (fd == broker_.fd()) return read_broker();
   if (fd == decoder_lifeline_.get()) return read_lifeline();
-  reap(fd);
+  if (!hear_worker(fd)) reap(fd);
+}
+
+// False: `fd` is no worker's bell.
+bool Supervisor::hear_worker(int fd) {
+  for (const auto& child : children_) {
+    if (child->id.role != Role::kWorker || child->watch.bell() != fd) continue;
+    child->watch.silence();
+    hear_last_words(*child);
+    return true;
+  }
+  return false;
+}
+
+// Also before an end is judged: the bell may be read after that.
+void Supervisor::hear_last_words(Child& child) {
+  if (child.id.role != Role::kWorker || child.was_heard) return;
+  const auto pid = static_cast<std::uint32_t>(child.process.pid());
+  const auto signal = child.watch.last_words(child.id, pid);
+  if (!signal) return;
+  child.was_heard = true;
+  spdlog::warn("last_words child=\"{}\" incarnation={} signal={} si_code={} {}",
+               child_name(child.id), child.id.incarnation, signal->number, signal->code,
+               child.watch.black_box());
+  feed(LastWordsHeard{child.id, *signal});
 }
 
 // The end of one child frees numbers that its successor gets at once, so `pidfd` may be stale.
@@ -218,10 +244,12 @@ void Supervisor::reap(int pidfd) {
     return candidate->process.pidfd() == pidfd;
   });
   if (child == children_.end()) return;
-  const ChildId id = (*child)->id;
-  const auto end = (*child)->process.reap();
+  Child& dead = **child;
+  hear_last_words(dead);
+  const ChildId id = dead.id;
+  const auto end = dead.process.reap();
   if (!end) return;
-  children_.erase(child);
+  std::erase_if(children_, [&](const auto& candidate) { return candidate.get() == &dead; });
   if (id.role == Role::kBroker) {
     read_broker();  // what it said last may matter for what its death means
     broker_.close();
@@ -257,7 +285,7 @@ void Supervisor::look_at_pages() {
   for (const auto& child : children_) {
     if (child->id.role == Role::kBroker) broker.is_stopped = child->process.is_stopped();
     if (child->id.role != Role::kWorker) continue;
-    PageSeen page = child->page.read(child->id);
+    PageSeen page = child->watch.read(child->id);
     page.is_stopped = page.progress == child->last_progress && child->process.is_stopped();
     child->last_progress = page.progress;
     seen.push_back(page);

@@ -1,5 +1,6 @@
 // The shell around SupervisorCore: processes, descriptors, clock. Single-threaded (epoll over
-// pidfds, a signalfd, the broker's control socket, the decoder's lifeline). Parses nothing that
+// pidfds, a signalfd, the broker's control socket, the decoder's lifeline, the workers'
+// bells). Parses nothing that
 // comes from a client, maps neither ring nor ledger.
 #pragma once
 
@@ -12,7 +13,7 @@
 #include "broker/supervisor/service_notify.h"
 #include "broker/supervisor/supervisor_core.h"
 #include "broker/supervisor/supervisor_link.h"
-#include "broker/supervisor/watched_page.h"
+#include "broker/supervisor/worker_watch.h"
 #include "common/base/result.h"
 #include "common/base/unique_fd.h"
 
@@ -46,8 +47,9 @@ class Supervisor {
   struct Child {
     ChildId id;
     ChildProcess process;
-    WatchedPage page;                 // workers
+    WorkerWatch watch;                // workers
     std::uint64_t last_progress = 0;  // of the page, at the last look
+    bool was_heard = false;           // its last words were
   };
 
   explicit Supervisor(SupervisorSetup setup) : setup_(std::move(setup)), core_(setup_.rules) {}
@@ -63,7 +65,7 @@ class Supervisor {
   Result<Child> fork_child(const ChildId& id);
   Result<ChildProgram> broker_program();
   Result<ChildProgram> decoder_program();
-  ChildProgram worker_program(const ChildId& id, const WatchedPage& page) const;
+  ChildProgram worker_program(const ChildId& id, const WorkerWatch& watch) const;
   void close_handed_over(Role role);
 
   void wait_and_handle();
@@ -71,6 +73,8 @@ class Supervisor {
   void read_signals();
   void read_broker();
   void reap(int pidfd);
+  bool hear_worker(int fd);
+  void hear_last_words(Child& child);
   void read_lifeline();
   void look_at_pages();
   void feed_watchdog();

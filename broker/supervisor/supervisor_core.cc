@@ -117,6 +117,18 @@ void SupervisorCore::on(const ChildExited& event) {
   }
 }
 
+// Its requests may run elsewhere at once; what it held is reused only after it is reaped. One that
+// says so and lives on is ended: the broker hears nothing from it any more.
+void SupervisorCore::on(const LastWordsHeard& event) {
+  Life* life = find(event.id);
+  if (life == nullptr || life->state != State::kRunning) return;
+  life->said = event.signal;
+  life->is_blamed = is_own_fault({true, event.signal.number}, life->said);
+  life->state = State::kEnding;
+  life->kill_at = now_ + rules_.kill_grace;
+  declare_dead(*life, life->is_blamed, -event.signal.number);
+}
+
 void SupervisorCore::on(const LifelineClosed&) {
   if (decoder_.state != State::kHeld) return;
   tell_about(ControlKind::kDecoderReaped, decoder_);
@@ -266,7 +278,8 @@ void SupervisorCore::decoder_ended(const ChildEnd& end) {
 }
 
 void SupervisorCore::worker_ended(Life& life, const ChildEnd& end) {
-  const bool own_fault = life.is_blamed || (!life.is_ended_by_us && is_own_fault(end));
+  const bool own_fault =
+      life.is_blamed || (!life.is_ended_by_us && is_own_fault(end, life.said));
   if (!life.is_declared_dead) declare_dead(life, own_fault, wire_code(end));
   ControlPacket packet{.kind = ControlKind::kWorkerReaped,
                        .worker = life.id.worker,

@@ -2,12 +2,13 @@
 // socket or clock in it. The shell (supervisor.h) carries the actions out and reports what happens.
 //
 // One broker, one decoder, N workers; each is Waiting (starts when its time has come), Running,
-// Ending (asked to end, not yet reaped), Gone-but-held (decoder: children still there) or Disabled.
+// Ending (asked to end or dying, not yet reaped), Gone-but-held (decoder: children still there) or Disabled.
 // What the broker hands out must be back before a new broker starts: when the broker dies, workers
 // and decoder are ended and reaped first, then everything starts again.
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <variant>
 #include <vector>
@@ -44,6 +45,10 @@ struct ChildExited {  // reaped
   ChildId id;
   ChildEnd end;
 };
+struct LastWordsHeard {  // a worker's fatal-signal handler spoke: it is about to end
+  ChildId id;
+  FatalSignal signal;
+};
 struct LifelineClosed {};  // the decoder and all its children are gone
 struct BrokerSaid {
   ControlPacket packet;
@@ -61,8 +66,9 @@ struct BrokerSeen {
 };
 struct StopRequested {};  // SIGTERM or SIGINT; the second one means at once
 struct TimePassed {};
-using SupervisorEvent = std::variant<ChildStarted, StartFailed, ChildExited, LifelineClosed,
-                                     BrokerSaid, PageSeen, BrokerSeen, StopRequested, TimePassed>;
+using SupervisorEvent =
+    std::variant<ChildStarted, StartFailed, ChildExited, LastWordsHeard, LifelineClosed, BrokerSaid,
+                 PageSeen, BrokerSeen, StopRequested, TimePassed>;
 
 // -- actions --
 struct StartChild {
@@ -132,6 +138,7 @@ class SupervisorCore {
     bool is_blamed = false;         // hung, or broke the protocol
     std::uint32_t early_deaths = 0;  // in a row
     int exit_code = 0;               // kDisabled
+    std::optional<FatalSignal> said;  // worker: by its last words
     ProgressWatch watch;
     bool is_alive() const { return state == State::kRunning || state == State::kEnding; }
   };
@@ -139,6 +146,7 @@ class SupervisorCore {
   void on(const ChildStarted& event);
   void on(const StartFailed& event);
   void on(const ChildExited& event);
+  void on(const LastWordsHeard& event);
   void on(const LifelineClosed& event);
   void on(const BrokerSaid& event);
   void on(const PageSeen& event);

@@ -22,6 +22,7 @@ inline constexpr int kDecoderLifelineFd =
 inline constexpr int kWorkerRingFd = 3;      // ring, O_RDONLY
 inline constexpr int kWorkerPageFd = 4;      // WorkerPage, O_RDWR
 inline constexpr int kWorkerLifelineFd = 5;  // read end: EOF = the supervisor is gone
+inline constexpr int kWorkerLastWordsFd = 6;  // eventfd: last words are in the page
 
 // Exit codes of every Facet process.
 enum ExitCode : int {

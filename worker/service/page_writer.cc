@@ -3,7 +3,9 @@
 #include <sys/mman.h>
 #include <sys/stat.h>
 
+#include <algorithm>
 #include <cerrno>
+#include <cstring>
 
 namespace facet {
 
@@ -34,5 +36,20 @@ void PageWriter::count_step() { page_->steps.fetch_add(1, std::memory_order_rele
 void PageWriter::set_ready() { page_->ready.store(1, std::memory_order_release); }
 
 void PageWriter::set_settled() { page_->settled.store(1, std::memory_order_release); }
+
+void PageWriter::show_requests(std::span<const RequestId> held) {
+  BlackBox& box = page_->black_box;
+  const std::uint32_t hidden = (box.shown.load(std::memory_order_relaxed) & 1) ^ 1;
+  BlackBox::Side& side = box.sides[hidden];
+  const std::size_t count = std::min(held.size(), BlackBox::kMaxRequests);
+  for (std::size_t i = 0; i < count; ++i) {
+    std::uint64_t halves[2];
+    std::memcpy(halves, held[i].bytes.data(), sizeof halves);
+    side.ids[i][0].store(halves[0], std::memory_order_relaxed);
+    side.ids[i][1].store(halves[1], std::memory_order_relaxed);
+  }
+  side.num_requests.store(static_cast<std::uint32_t>(count), std::memory_order_relaxed);
+  box.shown.store(hidden, std::memory_order_release);
+}
 
 }  // namespace facet

@@ -3,7 +3,9 @@
 
 #include <cstdint>
 #include <memory>
+#include <span>
 
+#include "common/base/request_id.h"
 #include "common/base/result.h"
 #include "common/control/worker_page.h"
 
@@ -19,6 +21,10 @@ class PageWriter {
   void count_step();
   void set_ready();    // hello was handed to the link
   void set_settled();  // the engine takes no further memory
+  // Whom to ask about, should this process die now; the first BlackBox::kMaxRequests of them.
+  void show_requests(std::span<const RequestId> held);
+
+  WorkerPage& page() { return *page_; }  // for the fatal-signal handler
 
  private:
   struct Unmap {

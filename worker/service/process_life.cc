@@ -21,10 +21,27 @@ constexpr std::array kFatalSignals = {SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGABRT};
 // Written before the handlers are installed, only read by them.
 char g_obituary[64] = "facet-worker";
 std::array<char, 64 << 10> g_signal_stack;
+WorkerPage* g_page = nullptr;
+int g_last_words_fd = -1;
+
+// Plain atomics and one write(). Of several threads that die at once the first one is heard.
+void leave_last_words(int number, const siginfo_t& info) {
+  LastWords& words = g_page->last_words;
+  if (words.is_taken.exchange(1, std::memory_order_relaxed) != 0) return;
+  words.signal_code.store(info.si_code, std::memory_order_relaxed);
+  // A fault has an address where a signal that was sent has its sender.
+  const pid_t sender = info.si_code <= 0 ? info.si_pid : 0;
+  words.sender_pid.store(static_cast<std::uint32_t>(sender), std::memory_order_relaxed);
+  words.phase.store(g_page->phase.load(std::memory_order_relaxed), std::memory_order_relaxed);
+  words.signal.store(static_cast<std::uint32_t>(number), std::memory_order_release);
+  const std::uint64_t one = 1;
+  [[maybe_unused]] const ssize_t written = write(g_last_words_fd, &one, sizeof one);
+}
 
 // Only async-signal-safe calls. SA_RESETHAND has restored the default action: a fault happens
 // again on return, and raise() sends what was raised, so the exit status stays what it was.
 void on_fatal_signal(int number, siginfo_t* info, void*) {
+  leave_last_words(number, *info);
   char line[96];
   std::size_t length = strnlen(g_obituary, sizeof g_obituary);
   std::memcpy(line, g_obituary, length);
@@ -32,7 +49,7 @@ void on_fatal_signal(int number, siginfo_t* info, void*) {
   line[length++] = static_cast<char>('0' + number % 10);
   line[length++] = '\n';
   [[maybe_unused]] const ssize_t written = write(STDERR_FILENO, line, length);
-  if (info == nullptr || info->si_code <= 0) raise(number);
+  if (info->si_code <= 0) raise(number);
 }
 
 }  // namespace
@@ -51,7 +68,9 @@ bool is_supervisor_gone(int lifeline_fd) {
   return poll(&lifeline, 1, 0) > 0;  // nothing is ever written: readable means closed
 }
 
-void install_signal_handlers(std::uint32_t worker) {
+void install_signal_handlers(std::uint32_t worker, WorkerPage& page, int last_words_fd) {
+  g_page = &page;
+  g_last_words_fd = last_words_fd;
   std::snprintf(g_obituary, sizeof g_obituary, "facet-worker %u ended by signal ", worker);
   std::signal(SIGINT, SIG_IGN);
   std::signal(SIGPIPE, SIG_IGN);

@@ -66,9 +66,9 @@ int run_worker(int argc, char** argv, const EngineFactory& factory) {
   if (auto status = bind_life_to_supervisor(kWorkerLifelineFd); !status) {
     return report("started_without_supervisor", status.error(), kExitUsage);
   }
-  install_signal_handlers(arguments.worker);
   auto page = PageWriter::map(kWorkerPageFd, arguments.incarnation);
   if (!page) return report("no_worker_page", page.error(), kExitUsage);
+  install_signal_handlers(arguments.worker, page->page(), kWorkerLastWordsFd);
   auto gate = ImageGate::map(kWorkerRingFd);
   if (!gate) return report("no_ring", gate.error(), kExitUsage);
   return serve(arguments, *config, *page, *gate, factory);

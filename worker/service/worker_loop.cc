@@ -108,6 +108,15 @@ void WorkerLoop::dispatch(Dispatch command) {
     return;
   }
   held_[id] = command.attempt;
+  is_box_stale_ = true;
+}
+
+void WorkerLoop::show_held() {
+  if (!std::exchange(is_box_stale_, false)) return;
+  std::vector<RequestId> ids;
+  ids.reserve(held_.size());
+  for (const auto& [id, attempt] : held_) ids.push_back(id);
+  page_.show_requests(ids);
 }
 
 void WorkerLoop::cancel(const CancelSequence& command) {
@@ -147,12 +156,15 @@ Status WorkerLoop::work() {
 
 Status WorkerLoop::step() {
   checked_idle_ = false;
+  show_held();
   auto updates = FACET_TRY(engine_.step());
   ++steps_;
   page_.count_step();
   for (const SequenceUpdate& update : updates) {
     const auto held = held_.find(update.id);
-    if (update.ended && held != held_.end() && held->second == update.attempt) held_.erase(held);
+    if (!update.ended || held == held_.end() || held->second != update.attempt) continue;
+    held_.erase(held);
+    is_box_stale_ = true;
   }
   pending_.insert(pending_.end(), std::make_move_iterator(updates.begin()),
                   std::make_move_iterator(updates.end()));
@@ -171,6 +183,7 @@ Status WorkerLoop::report() {
 }
 
 Status WorkerLoop::rest() {
+  show_held();
   if (!checked_idle_) {
     FACET_TRY_STATUS(engine_.check_conservation());
     checked_idle_ = true;

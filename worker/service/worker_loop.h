@@ -35,6 +35,7 @@ class WorkerLoop {
   Status handle(std::string_view message);
   void dispatch(Dispatch command);
   void cancel(const CancelSequence& command);
+  void show_held();  // in the page's black box
   // One engine step, or a rest until something happens.
   Status work();
   Status step();
@@ -56,6 +57,7 @@ class WorkerLoop {
   std::vector<SequenceUpdate> pending_;                // what the next Step reports
   std::uint64_t steps_ = 0;
   bool draining_ = false;
+  bool is_box_stale_ = false;  // held_ is not what the page shows
   bool checked_idle_ = false;  // conservation was checked since the engine last worked
 };
 

@@ -49,5 +49,17 @@ TEST(ProgressWatch, EachPhaseHasItsDeadline) {
   EXPECT_FALSE(watch.is_overdue(deadlines, 767 * kSecond));
 }
 
+TEST(OwnFault, WhatWasSaidCountsForThatSignalOnly) {
+  EXPECT_TRUE(is_own_fault({true, SIGSEGV}));
+  EXPECT_TRUE(is_own_fault({true, SIGSEGV}, FatalSignal{SIGSEGV, 1, false}));
+  EXPECT_FALSE(is_own_fault({true, SIGSEGV}, FatalSignal{SIGSEGV, 0, false}));
+  EXPECT_TRUE(is_own_fault({true, SIGABRT}, FatalSignal{SIGABRT, -6, true}));
+  EXPECT_FALSE(is_own_fault({true, SIGABRT}, FatalSignal{SIGABRT, -6, false}));
+  EXPECT_TRUE(is_own_fault({true, SIGBUS}, FatalSignal{SIGSEGV, 0, false}));
+  EXPECT_FALSE(is_own_fault({true, SIGKILL}, FatalSignal{SIGSEGV, 1, false}));
+  EXPECT_TRUE(is_own_fault({false, 70}, FatalSignal{SIGSEGV, 0, false}));
+  EXPECT_FALSE(is_own_fault({false, 0}, FatalSignal{SIGSEGV, 1, false}));
+}
+
 }  // namespace
 }  // namespace facet

@@ -50,6 +50,74 @@ TEST(SupervisorCore, DeadWorkerIsToldAndReplacedAtOnce) {
   EXPECT_EQ(world.last(ControlKind::kWorkerDead).own_fault, 1u);
 }
 
+// What the handler said, the end that waitid() told, and whether the process was to blame.
+struct Verdict {
+  FatalSignal said;
+  ChildEnd end;
+  std::uint32_t own_fault = 0;
+};
+
+TEST(SupervisorCore, LastWordsAreToldAtOnceAndJudgeTheSignal) {
+  constexpr int kAddressError = 1, kFromKernel = 128, kFromKill = 0, kFromTkill = -6;
+  const Verdict verdicts[] = {
+      {{SIGSEGV, kAddressError, false}, {true, SIGSEGV}, 1},
+      {{SIGSEGV, kFromKernel, false}, {true, SIGSEGV}, 1},
+      {{SIGSEGV, kFromKill, false}, {true, SIGSEGV}, 0},
+      {{SIGABRT, kFromTkill, true}, {true, SIGABRT}, 1},  // abort()
+      {{SIGABRT, kFromTkill, false}, {true, SIGABRT}, 0},
+      {{SIGSEGV, kAddressError, false}, {true, SIGKILL}, 1},  // killed while it died of a fault
+      {{SIGABRT, kFromKill, false}, {true, SIGKILL}, 0},
+  };
+  for (const Verdict& verdict : verdicts) {
+    SCOPED_TRACE(verdict.said.number * 1000 + verdict.said.code);
+    SupervisorWorld world(rules(2));
+    world.start_all();
+    const ChildId dying = world.running(Role::kWorker, 1);
+    world.feed(LastWordsHeard{dying, verdict.said});
+    world.feed(LastWordsHeard{dying, verdict.said});
+    EXPECT_EQ(world.count(ControlKind::kWorkerDead), 1);
+    EXPECT_EQ(world.last(ControlKind::kWorkerDead).own_fault, verdict.own_fault);
+    EXPECT_EQ(world.last(ControlKind::kWorkerDead).exit_code, -verdict.said.number);
+    EXPECT_EQ(world.count(ControlKind::kWorkerReaped), 0);  // it may still read
+    EXPECT_EQ(world.starts["worker 1"], 1);
+    EXPECT_EQ(world.core.num_ready(), 1u);
+    world.page(1, WorkerPhase::kDecode, 1, 0, true);
+    world.exit(Role::kWorker, 1, verdict.end);
+    EXPECT_EQ(world.count(ControlKind::kWorkerDead), 1);
+    EXPECT_EQ(world.last(ControlKind::kWorkerReaped).own_fault, verdict.own_fault);
+    EXPECT_EQ(world.starts["worker 1"], 2);
+  }
+}
+
+TEST(SupervisorCore, LastWordsOfTheLivingEndThem) {
+  SupervisorWorld world(rules(1));
+  world.start_all();
+  world.feed(LastWordsHeard{world.running(Role::kWorker), {SIGSEGV, 1, false}});
+  EXPECT_TRUE(world.processes.back().signals.empty());
+  world.pass(2 * kSecond);
+  EXPECT_EQ(world.processes.back().signals, std::vector<int>{SIGKILL});
+  world.obey();
+  EXPECT_EQ(world.last(ControlKind::kWorkerReaped).own_fault, 1u);
+  EXPECT_TRUE(world.is_running(Role::kWorker));
+}
+
+TEST(SupervisorCore, AHangStaysItsOwnFaultWhateverItsLastWords) {
+  SupervisorWorld world(rules(1));
+  world.start_all();
+  for (int i = 0; i < 6; ++i) {
+    world.pass(kSecond);
+    world.page(0, WorkerPhase::kIdle, 1, 0, true);
+  }
+  const ChildId hung = world.running(Role::kWorker);
+  world.feed(LastWordsHeard{hung, {SIGABRT, 0, false}});  // of our own SIGABRT
+  EXPECT_EQ(world.count(ControlKind::kWorkerDead), 1);
+  world.exit(Role::kWorker, 0, {true, SIGABRT});
+  EXPECT_EQ(world.last(ControlKind::kWorkerDead).own_fault, 1u);
+  EXPECT_EQ(world.last(ControlKind::kWorkerReaped).own_fault, 1u);
+  world.feed(LastWordsHeard{hung, {SIGSEGV, 1, false}});  // of a life that is over
+  EXPECT_EQ(world.count(ControlKind::kWorkerDead), 1);
+}
+
 TEST(SupervisorCore, EarlyDeathsBackOffAndAStepForgivesThem) {
   SupervisorWorld world(rules(1));
   world.start_all();

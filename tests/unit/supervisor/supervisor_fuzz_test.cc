@@ -65,6 +65,10 @@ class Chaos {
                                   .incarnation = some_incarnation()}});
         }
         world_.feed(BrokerSeen{roll(2) == 0});
+        if (roll(8) == 0) {
+          world_.feed(LastWordsHeard{{Role::kWorker, roll(4), some_incarnation()},
+                                     {roll(2) == 0 ? SIGSEGV : SIGABRT, 1, roll(2) == 0}});
+        }
         break;
       case 5:
         if (roll(400) == 0) world_.feed(StopRequested{});

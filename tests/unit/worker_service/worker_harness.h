@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <gtest/gtest.h>
 #include <signal.h>
+#include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -38,6 +39,7 @@ class WorkerHarness {
     make_ring();
     page_fd_.reset(memfd_create("page", MFD_CLOEXEC));
     EXPECT_EQ(ftruncate(page_fd_.get(), 4096), 0);
+    bell_.reset(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
     page_ = static_cast<WorkerPage*>(
         mmap(nullptr, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, page_fd_.get(), 0));
     int ends[2];
@@ -67,10 +69,12 @@ class WorkerHarness {
     const int ring = fcntl(memory_.read_only.get(), F_DUPFD, 20);
     const int page = fcntl(page_fd_.get(), F_DUPFD, 20);
     const int life = fcntl(lifeline_read_.get(), F_DUPFD, 20);
+    const int bell = fcntl(bell_.get(), F_DUPFD, 20);
     dup2(ring, kWorkerRingFd);
     dup2(page, kWorkerPageFd);
     dup2(life, kWorkerLifelineFd);
-    for (int fd = 6; fd < 64; ++fd) close(fd);
+    dup2(bell, kWorkerLastWordsFd);
+    for (int fd = 7; fd < 64; ++fd) close(fd);
     const std::string program = std::string(FACET_BIN_DIR) + "/facet-worker-echo";
     const std::string config = folder_ + "/facet.toml";
     const std::string life_name = std::to_string(incarnation);
@@ -144,6 +148,11 @@ class WorkerHarness {
   }
 
   std::string socket_path() const { return folder_ + "/workers.sock"; }
+  // How often the worker rang since the last look.
+  std::uint64_t take_rings() {
+    std::uint64_t count = 0;
+    return read(bell_.get(), &count, sizeof count) == sizeof count ? count : 0;
+  }
   const WorkerPage& page() const { return *page_; }
   RingWriter& ring() { return *ring_; }
   void cut_lifeline() { lifeline_.reset(); }
@@ -170,6 +179,7 @@ class WorkerHarness {
   std::optional<RingWriter> ring_;
   UniqueFd page_fd_;
   WorkerPage* page_ = nullptr;
+  UniqueFd bell_;
   UniqueFd lifeline_;
   UniqueFd lifeline_read_;
   zmq::context_t context_{1};

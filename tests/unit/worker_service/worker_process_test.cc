@@ -3,6 +3,7 @@
 #include <sys/wait.h>
 
 #include <algorithm>
+#include <cstring>
 #include <map>
 #include <numeric>
 
@@ -232,6 +233,48 @@ TEST(WorkerProcess, FaultEndsItByItsSignalAndEngineErrorByItsCode) {
     } else {
       EXPECT_TRUE(WIFEXITED(*status) && WEXITSTATUS(*status) == exit_code) << hook;
     }
+  }
+}
+
+TEST(WorkerProcess, LeavesLastWordsThatTellAFaultFromAKill) {
+  struct Case {
+    std::string hook;   // or none: a signal from here
+    int signal = 0;
+    bool is_fault = false;
+    bool is_from_itself = false;
+  };
+  const Case cases[] = {
+      {"abort", SIGABRT, false, true}, {"", SIGSEGV, false, false}, {"", SIGABRT, false, false},
+#ifndef __SANITIZE_ADDRESS__
+      {"segv", SIGSEGV, true, false},
+#endif
+  };
+  for (const Case& one : cases) {
+    SCOPED_TRACE(one.hook + " " + std::to_string(one.signal));
+    WorkerHarness worker("echo.token_us = 1000");
+    worker.start();
+    ASSERT_TRUE(worker.expect_hello().has_value());
+    const std::string prompt = one.hook.empty() ? "x" : "\x01" "crash:" + one.hook + "@3";
+    const Dispatch dispatch = make_dispatch(prompt, 10'000);
+    worker.send(encode_message(dispatch));
+    ASSERT_TRUE(worker.receive().has_value());  // the first step: it is at work
+    if (one.hook.empty()) kill(worker.pid(), one.signal);
+    const auto pid = static_cast<std::uint32_t>(worker.pid());
+    const auto status = worker.wait_for_exit();
+    ASSERT_TRUE(status.has_value());
+    EXPECT_TRUE(WIFSIGNALED(*status) && WTERMSIG(*status) == one.signal);
+    EXPECT_EQ(worker.take_rings(), 1u);
+    const LastWords& words = worker.page().last_words;
+    EXPECT_EQ(words.signal.load(), static_cast<std::uint32_t>(one.signal));
+    EXPECT_EQ(words.signal_code.load() > 0, one.is_fault);
+    EXPECT_EQ(words.sender_pid.load() == pid, one.is_from_itself);
+    const BlackBox& box = worker.page().black_box;
+    const BlackBox::Side& side = box.sides[box.shown.load() & 1];
+    ASSERT_EQ(side.num_requests.load(), 1u);
+    RequestId id;
+    const std::uint64_t halves[] = {side.ids[0][0].load(), side.ids[0][1].load()};
+    std::memcpy(id.bytes.data(), halves, sizeof halves);
+    EXPECT_EQ(id, dispatch.request.id);
   }
 }
 

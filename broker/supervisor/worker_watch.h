@@ -1,0 +1,49 @@
+// What the supervisor sees of one life of a worker beside its pidfd: the page (read only from
+// here) and the bell of its last words.
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "broker/supervisor/supervisor_core.h"
+#include "common/base/result.h"
+#include "common/base/unique_fd.h"
+#include "common/control/worker_page.h"
+
+namespace facet {
+
+class WorkerWatch {
+ public:
+  static Result<WorkerWatch> create();
+
+  // {descriptor, number in the worker}: to be handed over, then closed here.
+  std::vector<std::pair<int, int>> worker_fds() const;
+  void close_handed_over();
+
+  // What the page says now, as an event about `id`; a page not yet written by it is kStarting.
+  PageSeen read(const ChildId& id) const;
+
+  int bell() const { return bell_.get(); }  // readable once the worker has left last words
+  void silence();                           // heard
+  // What they say, checked: a signal that the handler handles; nothing else is believed.
+  std::optional<FatalSignal> last_words(const ChildId& id, std::uint32_t pid) const;
+  // Phase and held requests at the end, for the log.
+  std::string black_box() const;
+
+  WorkerWatch() = default;
+
+ private:
+  struct Unmap {
+    void operator()(const WorkerPage* page) const;
+  };
+  bool is_signed_by(const ChildId& id) const;
+
+  UniqueFd page_fd_;
+  UniqueFd bell_;
+  std::unique_ptr<const WorkerPage, Unmap> page_;
+};
+
+}  // namespace facet
