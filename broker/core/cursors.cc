@@ -68,12 +68,23 @@ Tokens tokens_message(CoreState& s, const Request& r, std::uint32_t first) {
   return tokens;
 }
 
+// In the queue before it. Exact for a new request; for one that is asked for again the few that are
+// being decoded or wait out a back-off count as ahead of it.
 std::uint32_t requests_ahead(const CoreState& s, const Request& r) {
   if (r.phase == Phase::kRunning || r.phase == Phase::kTerminal) return 0;
-  // Exact for a new request, an upper bound for one that came back.
-  const std::uint32_t queued =
-      s.num_queued[0] + (r.key.priority == Priority::kBatch ? s.num_queued[1] : 0);
-  return queued > 0 ? queued - 1 : 0;
+  const std::uint32_t others =
+      s.num_queued[0] + (r.key.priority == Priority::kBatch ? s.num_queued[1] : 0) - 1;
+  if (r.key.sequence + 1 == s.next_sequence) return others;  // new: behind all of its priority
+  std::uint32_t behind = 0;
+  for (const auto* queues : {&s.waiting, &s.ready}) {
+    for (const auto& queue : *queues) {
+      // From the end: what was accepted later. Those of a lower priority are not among `others`.
+      for (auto next = queue.rbegin(); next != queue.rend() && r.key < next->first; ++next) {
+        behind += next->first.priority == r.key.priority ? 1 : 0;
+      }
+    }
+  }
+  return others - behind;
 }
 
 void drop_watcher(Request& r, ClientToken token) {
