@@ -61,12 +61,14 @@ SimOptions SimOptions::from_seed(std::uint64_t seed, std::uint64_t max_events) {
   o.duplicate_chance = pick(0.0, 0.02, 0.2);
   o.own_faults = chance(rng, 0.3);
   o.short_deadlines = chance(rng, 0.3);
+  o.dispatch = pick(0u, 1u, 2u, 3u, 4u);
   return o;
 }
 
 Simulation::Simulation(const SimOptions& sim_options)
     : options(sim_options), rng(mix(sim_options.seed, 1)) {
   limits_.num_workers = options.num_workers;
+  limits_.dispatch = static_cast<DispatchPolicy>(options.dispatch);
   limits_.max_queued_requests = 64;
   limits_.max_requests_per_client = 20;
   limits_.max_ingest_bytes_per_client = 4 << 20;

@@ -45,6 +45,7 @@ struct SimOptions {
   double duplicate_chance = 0.02;
   bool own_faults = false;  // crashes at random are the worker's own: innocents may suffer
   bool short_deadlines = false;
+  std::uint32_t dispatch = 0;  // DispatchPolicy
   static SimOptions from_seed(std::uint64_t seed, std::uint64_t max_events);
 };
 

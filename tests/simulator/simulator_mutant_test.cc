@@ -17,6 +17,8 @@ namespace {
 
 constexpr std::uint64_t kMostLives = 60;
 constexpr std::uint64_t kEventsPerLife = 20'000;
+constexpr int kNotFound = 2;  // exit codes of the child
+constexpr int kBrokenTest = 3;
 
 struct Mutant {
   Rule rule;
@@ -60,7 +62,7 @@ std::optional<Failure> first_failure(std::FILE* out) {
 [[noreturn]] void run_child(const Mutant& mutant, int result) {
   broken_rule = {mutant.rule, true};
   std::FILE* out = fdopen(result, "w");
-  if (freopen("/dev/null", "w", stderr) == nullptr) _exit(3);
+  if (freopen("/dev/null", "w", stderr) == nullptr) _exit(kBrokenTest);
   const auto failure = first_failure(out);
   if (failure) {
     std::fprintf(out, "seed %llu after %llu events: %s\n",
@@ -68,7 +70,7 @@ std::optional<Failure> first_failure(std::FILE* out) {
                  static_cast<unsigned long long>(failure->num_events), failure->violation.c_str());
   }
   std::fclose(out);
-  _exit(failure ? 0 : 2);
+  _exit(failure ? 0 : kNotFound);
 }
 
 // How it was found; empty when it was not.
@@ -90,8 +92,9 @@ std::string find(const Mutant& mutant) {
   int status = 0;
   waitpid(child, &status, 0);
   if (!last.empty()) last.pop_back();
-  const bool aborted = WIFSIGNALED(status);
-  return aborted || (WIFEXITED(status) && WEXITSTATUS(status) == 0) ? last : std::string();
+  // Ended by a signal or by a sanitizer's own exit code: found as well.
+  const int code = WIFEXITED(status) ? WEXITSTATUS(status) : 0;
+  return code == kNotFound || code == kBrokenTest ? std::string() : last;
 }
 
 TEST(SimulatorMutants, EveryBrokenRuleIsFound) {
