@@ -50,14 +50,14 @@ Result<Config> read_config(const FacetdOptions& options) {
 Result<SharedMemory> create_ring(const RingConfig& config) {
   const auto geometry = RingGeometry::from_bytes(config.ingest_bytes, config.pixel_bytes);
   SharedMemory memory =
-      FACET_TRY(create_shared_memory("facet-ring", ring_object_bytes(geometry)));
+      FACET_TRY(create_shared_memory("ring", ring_object_bytes(geometry)));
   auto region = FACET_TRY(MappedRegion::map(memory.read_write.get(), MapAccess::kReadWrite));
   FACET_TRY_STATUS(format_ring(region.writable_bytes(), geometry));
   return memory;
 }
 
 Result<SharedMemory> create_ledger(const LedgerConfig& config) {
-  SharedMemory memory = FACET_TRY(create_shared_memory("facet-ledger", config.bytes));
+  SharedMemory memory = FACET_TRY(create_shared_memory("ledger", config.bytes));
   auto region = FACET_TRY(MappedRegion::map(memory.read_write.get(), MapAccess::kReadWrite));
   FACET_TRY_STATUS(format_ledger(region.writable_bytes(),
                                  static_cast<std::uint32_t>(config.max_records)));
@@ -143,6 +143,15 @@ void forbid_core_dumps() {
   setrlimit(RLIMIT_CORE, &limit);
 }
 
+// From here on a signal waits until the supervisor's loop takes it: what is made on the way up is
+// removed on the way down, however early the request to stop comes.
+void hold_stop_signals() {
+  sigset_t held;
+  sigemptyset(&held);
+  for (const int number : {SIGTERM, SIGINT, SIGUSR1}) sigaddset(&held, number);
+  sigprocmask(SIG_BLOCK, &held, nullptr);
+}
+
 int serve(const Config& config, const RuntimeDir& folder, const FacetdOptions& options) {
   std::vector<std::string> made;
   const auto exit_code = [&]() -> Result<int> {
@@ -167,6 +176,7 @@ int run_facetd(int argc, char** argv) {
     std::printf("%s: ok\n", options.config_path.c_str());
     return kExitOk;
   }
+  hold_stop_signals();
   if (options.ends_with_parent) {
     if (const Status status = follow_parent(); !status) return fail(status.error(), kExitFailure);
   }

@@ -87,12 +87,15 @@ Result<SharedMemory> create_posix(std::string_view label, std::uint64_t bytes) {
   try {
     bip::shared_memory_object object(bip::create_only, name.c_str(), bip::read_write,
                                      bip::permissions(0600));
-    struct Remover {  // the name is gone whatever happens next
-      const std::string& name;
-      ~Remover() { bip::shared_memory_object::remove(name.c_str()); }
-    } remover{name};
+    bip::shared_memory_object reader;
+    {
+      struct Remover {  // the name is gone before anything slow begins, whatever happens next
+        const std::string& name;
+        ~Remover() { bip::shared_memory_object::remove(name.c_str()); }
+      } remover{name};
+      bip::shared_memory_object(bip::open_only, name.c_str(), bip::read_only).swap(reader);
+    }
     FACET_TRY_STATUS(fill(object.get_mapping_handle().handle, bytes));
-    bip::shared_memory_object reader(bip::open_only, name.c_str(), bip::read_only);
     UniqueFd read_write = FACET_TRY(duplicate(object.get_mapping_handle().handle));
     UniqueFd read_only = FACET_TRY(duplicate(reader.get_mapping_handle().handle));
     return finish(std::move(read_write), std::move(read_only), bytes);
