@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from decoder_harness import BAD_IMAGE, CHILD_FAULT, CHILD_KILLED, OK, PAGE, Decoder
-from decoder_pixels import chunk, picture, raw_png, rows_png, save, with_wrong_crc
+from decoder_pixels import chunk, exif_bytes, picture, raw_png, rows_png, save, with_wrong_crc
 
 warnings.simplefilter("ignore")
 SIDE = 3500  # its decoding takes some 300 ms
@@ -29,11 +29,22 @@ def pillow_pixels(encoded):
         return None
 
 
+def webp_files(rng):
+    """One of each kind: lossy, lossless, and extended with alpha, EXIF and XMP."""
+    image = picture(rng, 40, 30)
+    alpha = image.copy()
+    alpha.putalpha(picture(rng, 40, 30, "L"))
+    return [save(image, "WEBP"), save(image, "WEBP", lossless=True),
+            save(alpha, "WEBP", exif=exif_bytes(6), xmp=b'<x tiff:Orientation="3"/>'),
+            save(alpha, "WEBP", lossless=True, exif=exif_bytes(5))]
+
+
 def check_truncated(decoder, rng):
     """Cut at every 7th byte: refused, unless what is cut off holds no pixel."""
     files = [save(picture(rng, 60, 40), "JPEG"),
              save(picture(rng, 60, 40), "JPEG", progressive=True),
-             save(picture(rng, 40, 30), "PNG"), raw_png(rng, 30, 20, 8, 6, interlace=1)]
+             save(picture(rng, 40, 30), "PNG"), raw_png(rng, 30, 20, 8, 6, interlace=1),
+             *webp_files(rng)]
     count = 0
     for encoded in files:
         whole = pillow_pixels(encoded)
@@ -54,17 +65,19 @@ def check_damaged(decoder, rng, rounds):
     """Random bytes changed: never a fault, and what both read is read alike (JPEG)."""
     files = [save(picture(rng, 60, 40), "JPEG"),
              save(picture(rng, 50, 33), "JPEG", progressive=True),
-             save(picture(rng, 40, 30), "PNG"), raw_png(rng, 30, 20, 8, 6, interlace=1)]
+             save(picture(rng, 40, 30), "PNG"), raw_png(rng, 30, 20, 8, 6, interlace=1),
+             *webp_files(rng)]
     for _ in range(rounds):
         encoded = bytearray(files[int(rng.integers(len(files)))])
-        width, height = Image.open(io.BytesIO(bytes(encoded))).size
+        height, width = pillow_pixels(bytes(encoded)).shape[:2]
         for _ in range(int(rng.integers(1, 6))):
             encoded[int(rng.integers(len(encoded)))] = int(rng.integers(256))
         outcome, message, _ = decoder.decode(bytes(encoded), width, height)
         assert outcome in (OK, BAD_IMAGE), (outcome, message)
         assert outcome == OK or message
     for _ in range(rounds):
-        head = [b"", b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"][int(rng.integers(3))]
+        head = [b"", b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"RIFF\xff\0\0\0WEBPVP8L",
+                b"RIFF\xff\0\0\0WEBPVP8X\x0a\0\0\0\x1c"][int(rng.integers(5))]
         noise = head + rng.bytes(int(rng.integers(1, 3000)))
         outcome, message, _ = decoder.decode(noise, 8, 8)
         assert outcome == BAD_IMAGE and message, (outcome, message)
@@ -105,6 +118,60 @@ def check_lying(decoder, rng):
     outcome, message, pixels = decoder.decode(taller, 600, 400)
     assert outcome == OK and pixels == pillow_pixels(taller).tobytes(), message
     return len(cases) + 1
+
+
+def animated(rng, kind, count):
+    pictures = [picture(rng, 20, 10) for _ in range(count)]
+    return save(pictures[0], kind, save_all=True, append_images=pictures[1:], duration=50)
+
+
+def check_named(decoder, rng):
+    """What is refused for its kind says its kind."""
+    image = picture(rng, 20, 10)
+    cases = [(animated(rng, "GIF", 3), "GIF is not supported"), (save(image, "GIF"), "GIF is not"),
+             (animated(rng, "WEBP", 2), "animated WebP: 2 frames are not supported"),
+             (animated(rng, "WEBP", 7), "animated WebP: 7 frames are not supported"),
+             (save(image, "BMP"), "BMP is not"), (save(image, "TIFF"), "TIFF is not"),
+             (save(image, "AVIF"), "HEIF or AVIF is not"), (save(image, "PDF"), "PDF is not"),
+             (save(image, "PPM"), "not a JPEG, PNG or WebP: starts with 50 36 0a 32")]
+    for encoded, expected in cases:
+        outcome, message, _ = decoder.decode(encoded, 20, 10)
+        assert outcome == BAD_IMAGE and message.startswith(expected), (expected, message)
+    return len(cases)
+
+
+def check_lying_webp(decoder, rng):
+    """Canvas, frame, chunk and file sizes that contradict each other; a frame of another kind."""
+    lossy, lossless, extended, _ = webp_files(rng)
+
+    def put(encoded, at, data):
+        return encoded[:at] + data + encoded[at + len(data):]
+
+    le = struct.Struct("<I").pack
+    square = struct.pack("<HH", 7000, 7000)
+    cases = [
+        ("canvas wider than its frame", put(extended, 24, b"\x28"), 30, 41),
+        ("canvas narrower than its frame", put(extended, 24, b"\x26"), 30, 39),
+        ("canvas of 2^24 pixels a side", put(extended, 24, b"\xff" * 6), 30, 40),
+        ("lossy frame of another size", put(lossy, 26, struct.pack("<HH", 400, 300)), 400, 300),
+        ("lossless frame of another size", put(lossless, 21, le(399 | 299 << 14)), 400, 300),
+        ("bomb: 49 MP of nothing, lossy", put(lossy, 26, square), 7000, 7000),
+        ("bomb: 49 MP of nothing, lossless", put(lossless, 21, le(6999 | 6999 << 14)), 7000, 7000),
+        ("file longer than it is", put(lossy, 4, le(len(lossy))), 40, 30),
+        ("file shorter than it is", put(lossy, 4, le(60)), 40, 30),
+        ("file of 4 GiB", put(lossy, 4, le(0xffffffff)), 40, 30),
+        ("chunk of 4 GiB", put(lossy, 16, le(0xffffffff)), 40, 30),
+        ("chunk of nothing", put(lossy, 16, le(0)), 40, 30),
+        ("lossy data called lossless", put(lossy, 12, b"VP8L"), 40, 30),
+        ("lossless data called lossy", put(lossless, 12, b"VP8 "), 40, 30),
+        ("no frame at all", extended[:30].replace(extended[4:8], le(22), 1), 40, 30),
+        ("animated without frames", put(extended, 20, b"\x02"), 40, 30),
+    ]
+    for name, encoded, width, height in cases:
+        outcome, message, _ = decoder.decode(encoded, width, height)
+        assert outcome == BAD_IMAGE and message, (name, outcome, message)
+        print(f"  {name}: {message}")
+    return len(cases)
 
 
 def check_png_checksums(decoder, rng):
@@ -203,6 +270,8 @@ def main():
     count = check_truncated(decoder, rng)
     count += check_damaged(decoder, rng, 300)
     count += check_lying(decoder, rng)
+    count += check_lying_webp(decoder, rng)
+    count += check_named(decoder, rng)
     count += check_png_checksums(decoder, rng)
     count += check_jobs(decoder, rng)
     outcome, message, _ = decoder.decode(save(picture(rng, 9, 9), "JPEG"), 9, 9)
