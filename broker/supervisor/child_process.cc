@@ -3,6 +3,7 @@
 #include <cerrno>
 #include <csignal>
 #include <cstdio>
+#include <cstdlib>
 #include <cstring>
 #include <fcntl.h>
 #include <sys/prctl.h>
@@ -16,6 +17,11 @@ namespace facet {
 namespace {
 
 constexpr int kFirstFree = 64;  // above every number that a child's descriptor may get
+
+// A process that stands stopped shows these in the place of its end.
+bool is_stop_signal(int number) {
+  return number == SIGSTOP || number == SIGTSTP || number == SIGTTIN || number == SIGTTOU;
+}
 
 [[noreturn]] void die_in_child(int failure_fd) {
   const int error = errno;
@@ -129,6 +135,26 @@ std::optional<ChildEnd> ChildProcess::reap() {
   if (info.si_pid == 0) return std::nullopt;  // still there
   pidfd_.reset();
   return ChildEnd{info.si_code != CLD_EXITED, info.si_status};
+}
+
+// The last of the fields of proc(5)'s stat that matter: exit_code, a wait status, is set for the
+// whole process as soon as its end is decided.
+std::optional<ChildEnd> ChildProcess::end_to_come() const {
+  constexpr int kFieldsAfterName = 49;  // from state to exit_code
+  char path[40];
+  std::snprintf(path, sizeof path, "/proc/%d/stat", pid_);
+  const UniqueFd file(open(path, O_RDONLY | O_CLOEXEC));
+  char text[2048] = {};
+  if (!file || read(file.get(), text, sizeof text - 1) <= 0) return std::nullopt;
+  const char* at = std::strrchr(text, ')');
+  for (int i = 0; at != nullptr && i <= kFieldsAfterName; ++i) at = std::strchr(at + 1, ' ');
+  if (at == nullptr) return std::nullopt;
+  const int status = std::atoi(at);
+  if (WIFEXITED(status) && WEXITSTATUS(status) != 0) return ChildEnd{false, WEXITSTATUS(status)};
+  if (WIFSIGNALED(status) && !is_stop_signal(WTERMSIG(status))) {
+    return ChildEnd{true, WTERMSIG(status)};
+  }
+  return std::nullopt;
 }
 
 bool ChildProcess::is_stopped() const {

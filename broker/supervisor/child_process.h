@@ -36,6 +36,8 @@ class ChildProcess {
   void signal(int number) const;
   // Reaps it if it has ended; never waits.
   std::optional<ChildEnd> reap();
+  // How it will end, once it is dying; it may take long to be gone. Nothing for an exit with 0.
+  std::optional<ChildEnd> end_to_come() const;
   bool is_stopped() const;  // state T: somebody sent SIGSTOP
 
   ChildProcess() = default;

@@ -79,7 +79,10 @@ void Supervisor::execute(const StartChild& action) {
     return feed(StartFailed{action.id, released.error().message});
   }
   watch(known.process.pidfd());
-  if (action.id.role == Role::kWorker) watch(known.watch.bell());
+  if (action.id.role == Role::kWorker) {
+    watch(known.watch.bell());
+    for (const int fd : known.watch.sentinels()) watch(fd);
+  }
   if (action.id.role == Role::kBroker) watch(broker_.fd());
   spdlog::info("started child=\"{}\" pid={} incarnation={}", child_name(action.id), pid,
                action.id.incarnation);
@@ -214,15 +217,39 @@ void Supervisor::on_readable(int fd) {
   if (!hear_worker(fd)) reap(fd);
 }
 
-// False: `fd` is no worker's bell.
+// False: `fd` is no worker's bell or sentinel.
 bool Supervisor::hear_worker(int fd) {
   for (const auto& child : children_) {
-    if (child->id.role != Role::kWorker || child->watch.bell() != fd) continue;
-    child->watch.silence();
-    hear_last_words(*child);
+    if (child->id.role != Role::kWorker) continue;
+    const auto [first, second] = child->watch.sentinels();
+    const bool is_sentinel = fd == first || fd == second;
+    if (!is_sentinel && child->watch.bell() != fd) continue;
+    if (is_sentinel) {
+      char byte = 0;
+      if (read(fd, &byte, 1) < 0) return true;  // not this life's end: stale
+      see_death(*child);
+    } else {
+      child->watch.silence();
+      hear_last_words(*child);
+    }
     return true;
   }
   return false;
+}
+
+// What cannot be told before it is reaped is told then.
+void Supervisor::see_death(Child& child) {
+  for (const int fd : child.watch.sentinels()) {
+    epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, fd, nullptr);
+  }
+  child.watch.dismiss_sentinels();
+  hear_last_words(child);
+  if (child.was_heard) return;
+  const auto end = child.process.end_to_come();
+  if (!end) return;
+  spdlog::info("dying child=\"{}\" incarnation={} {}", child_name(child.id), child.id.incarnation,
+               child.watch.black_box());
+  feed(DeathSeen{child.id, *end});
 }
 
 // Also before an end is judged: the bell may be read after that.

@@ -1,6 +1,6 @@
 // The shell around SupervisorCore: processes, descriptors, clock. Single-threaded (epoll over
 // pidfds, a signalfd, the broker's control socket, the decoder's lifeline, the workers'
-// bells). Parses nothing that
+// bells and sentinels). Parses nothing that
 // comes from a client, maps neither ring nor ledger.
 #pragma once
 
@@ -74,6 +74,7 @@ class Supervisor {
   void read_broker();
   void reap(int pidfd);
   bool hear_worker(int fd);
+  void see_death(Child& child);
   void hear_last_words(Child& child);
   void read_lifeline();
   void look_at_pages();

@@ -129,6 +129,15 @@ void SupervisorCore::on(const LastWordsHeard& event) {
   declare_dead(*life, life->is_blamed, -event.signal.number);
 }
 
+void SupervisorCore::on(const DeathSeen& event) {
+  Life* life = find(event.id);
+  if (life == nullptr || life->state != State::kRunning) return;
+  life->is_blamed = is_own_fault(event.end);
+  life->state = State::kEnding;
+  life->kill_at = now_ + rules_.kill_grace;  // no harm to one that is dying
+  declare_dead(*life, life->is_blamed, wire_code(event.end));
+}
+
 void SupervisorCore::on(const LifelineClosed&) {
   if (decoder_.state != State::kHeld) return;
   tell_about(ControlKind::kDecoderReaped, decoder_);

@@ -2,7 +2,8 @@
 // socket or clock in it. The shell (supervisor.h) carries the actions out and reports what happens.
 //
 // One broker, one decoder, N workers; each is Waiting (starts when its time has come), Running,
-// Ending (asked to end or dying, not yet reaped), Gone-but-held (decoder: children still there) or Disabled.
+// Ending (asked to end or dying, not yet reaped), Gone-but-held (decoder: children still there)
+// or Disabled.
 // What the broker hands out must be back before a new broker starts: when the broker dies, workers
 // and decoder are ended and reaped first, then everything starts again.
 #pragma once
@@ -49,6 +50,10 @@ struct LastWordsHeard {  // a worker's fatal-signal handler spoke: it is about t
   ChildId id;
   FatalSignal signal;
 };
+struct DeathSeen {  // a worker is dying: this will be its end once it can be reaped
+  ChildId id;
+  ChildEnd end;
+};
 struct LifelineClosed {};  // the decoder and all its children are gone
 struct BrokerSaid {
   ControlPacket packet;
@@ -67,8 +72,8 @@ struct BrokerSeen {
 struct StopRequested {};  // SIGTERM or SIGINT; the second one means at once
 struct TimePassed {};
 using SupervisorEvent =
-    std::variant<ChildStarted, StartFailed, ChildExited, LastWordsHeard, LifelineClosed, BrokerSaid,
-                 PageSeen, BrokerSeen, StopRequested, TimePassed>;
+    std::variant<ChildStarted, StartFailed, ChildExited, LastWordsHeard, DeathSeen, LifelineClosed,
+                 BrokerSaid, PageSeen, BrokerSeen, StopRequested, TimePassed>;
 
 // -- actions --
 struct StartChild {
@@ -147,6 +152,7 @@ class SupervisorCore {
   void on(const StartFailed& event);
   void on(const ChildExited& event);
   void on(const LastWordsHeard& event);
+  void on(const DeathSeen& event);
   void on(const LifelineClosed& event);
   void on(const BrokerSaid& event);
   void on(const PageSeen& event);

@@ -4,6 +4,7 @@
 #include <cerrno>
 #include <csignal>
 #include <cstring>
+#include <fcntl.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -46,14 +47,29 @@ Result<WorkerWatch> WorkerWatch::create() {
   watch.page_.reset(static_cast<const WorkerPage*>(memory));
   watch.bell_.reset(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
   if (!watch.bell_) return errno_error("eventfd", errno);
+  for (std::size_t i = 0; i < watch.sentinels_.size(); ++i) {
+    int ends[2];
+    if (pipe2(ends, O_CLOEXEC | O_NONBLOCK) != 0) return errno_error("pipe", errno);
+    watch.sentinels_[i].reset(ends[0]);
+    watch.sentinels_write_[i].reset(ends[1]);
+  }
   return watch;
 }
 
 std::vector<std::pair<int, int>> WorkerWatch::worker_fds() const {
-  return {{page_fd_.get(), kWorkerPageFd}, {bell_.get(), kWorkerLastWordsFd}};
+  return {{page_fd_.get(), kWorkerPageFd}, {bell_.get(), kWorkerLastWordsFd},
+          {sentinels_write_[0].get(), kWorkerSentinelFds[0]},
+          {sentinels_write_[1].get(), kWorkerSentinelFds[1]}};
 }
 
-void WorkerWatch::close_handed_over() { page_fd_.reset(); }
+void WorkerWatch::close_handed_over() {
+  page_fd_.reset();
+  for (UniqueFd& end : sentinels_write_) end.reset();
+}
+
+void WorkerWatch::dismiss_sentinels() {
+  for (UniqueFd& end : sentinels_) end.reset();
+}
 
 bool WorkerWatch::is_signed_by(const ChildId& id) const {
   return page_->magic.load(std::memory_order_acquire) == WorkerPage::kMagic &&

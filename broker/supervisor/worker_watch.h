@@ -1,7 +1,8 @@
 // What the supervisor sees of one life of a worker beside its pidfd: the page (read only from
-// here) and the bell of its last words.
+// here), the bell of its last words and the pipes of its sentinels (worker/service/sentinels.h).
 #pragma once
 
+#include <array>
 #include <memory>
 #include <optional>
 #include <string>
@@ -28,7 +29,10 @@ class WorkerWatch {
 
   int bell() const { return bell_.get(); }  // readable once the worker has left last words
   void silence();                           // heard
-  // What they say, checked: a signal that the handler handles; nothing else is believed.
+  // Readable at their end only: the worker is dying. -1: was seen.
+  std::array<int, 2> sentinels() const { return {sentinels_[0].get(), sentinels_[1].get()}; }
+  void dismiss_sentinels();
+  // What last words say, checked: a signal that the handler handles; nothing else is believed.
   std::optional<FatalSignal> last_words(const ChildId& id, std::uint32_t pid) const;
   // Phase and held requests at the end, for the log.
   std::string black_box() const;
@@ -43,6 +47,8 @@ class WorkerWatch {
 
   UniqueFd page_fd_;
   UniqueFd bell_;
+  std::array<UniqueFd, 2> sentinels_;
+  std::array<UniqueFd, 2> sentinels_write_;
   std::unique_ptr<const WorkerPage, Unmap> page_;
 };
 

@@ -23,6 +23,8 @@ inline constexpr int kWorkerRingFd = 3;      // ring, O_RDONLY
 inline constexpr int kWorkerPageFd = 4;      // WorkerPage, O_RDWR
 inline constexpr int kWorkerLifelineFd = 5;  // read end: EOF = the supervisor is gone
 inline constexpr int kWorkerLastWordsFd = 6;  // eventfd: last words are in the page
+// Write ends of two pipes, one for each sentinel thread: EOF = the process is dying.
+inline constexpr int kWorkerSentinelFds[] = {7, 8};
 
 // Exit codes of every Facet process.
 enum ExitCode : int {

@@ -49,8 +49,8 @@ def is_alive(pid):
 class Daemon:
     """facetd in a temporary folder. `stand_ins`: {program name: shell script, or None: missing}."""
 
-    def __init__(self, bin_dir, num_workers=2, supervisor="", stand_ins=None, folder=None,
-                 arguments=(), through=(), wait=True):
+    def __init__(self, bin_dir, num_workers=2, supervisor="", worker="", stand_ins=None,
+                 folder=None, arguments=(), through=(), wait=True):
         self.folder = folder or tempfile.mkdtemp(prefix="facetd-")
         self.owns_folder = folder is None
         self.run_dir = os.path.join(self.folder, "run")
@@ -58,7 +58,7 @@ class Daemon:
         self.config = os.path.join(self.folder, "facet.toml")
         if self.owns_folder:
             with open(self.config, "w") as file:
-                file.write(f'[worker]\nengine = "echo"\ncount = {num_workers}\n'
+                file.write(f'[worker]\nengine = "echo"\ncount = {num_workers}\n{worker}\n'
                            f'[broker]\nruntime_dir = "{self.run_dir}"\n'
                            '[ring]\ningest_bytes = "8MiB"\npixel_bytes = "32MiB"\n'
                            '[ledger]\nbytes = "8MiB"\nmax_records = 256\n'

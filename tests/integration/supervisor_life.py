@@ -91,6 +91,25 @@ def test_own_fault_or_not():
     assert daemon.stop() == 0
 
 
+def test_deaths_are_noticed_before_the_memory_is_freed():
+    resident = os.environ.get("FACET_TEST_RESIDENT", "512MiB")
+    daemon = Daemon(BIN, num_workers=1, supervisor=QUICK, worker=f'echo.memory = "{resident}"')
+    for count, number in enumerate((signal.SIGKILL, signal.SIGSEGV) * 3):
+        wait_for("the worker", lambda: daemon.num_ready() == 1 + count, 60)
+        pid = daemon.pid_of("--worker 0")
+        started = time.monotonic()
+        os.kill(pid, number)
+        wait_for("its death in the broker's log",
+                 lambda: daemon.log().count("worker_dead") == 1 + count)
+        noticed = milliseconds(started)
+        wait_for("its end", lambda: not os.path.exists(f"/proc/{pid}"))
+        print(f"  {resident} {number.name}: noticed after {noticed}, reaped after "
+              f"{milliseconds(started)}")
+        line = [text for text in daemon.log().splitlines() if "worker_dead" in text][-1]
+        assert "own_fault=0" in line and f"exit_code=-{int(number)}" in line, line
+    assert daemon.stop() == 0
+
+
 def test_stopped_processes_are_replaced():
     daemon = Daemon(BIN, supervisor="idle_deadline_ms = 1500\nbroker_deadline_ms = 1500\n" + QUICK)
     wait_for("both workers", lambda: daemon.num_ready() == 2)

@@ -11,6 +11,7 @@
 #include "worker/service/image_gate.h"
 #include "worker/service/page_writer.h"
 #include "worker/service/process_life.h"
+#include "worker/service/sentinels.h"
 #include "worker/service/tokenize_mode.h"
 #include "worker/service/worker_loop.h"
 
@@ -69,6 +70,12 @@ int run_worker(int argc, char** argv, const EngineFactory& factory) {
   auto page = PageWriter::map(kWorkerPageFd, arguments.incarnation);
   if (!page) return report("no_worker_page", page.error(), kExitUsage);
   install_signal_handlers(arguments.worker, page->page(), kWorkerLastWordsFd);
+  if (auto status = start_sentinels(kWorkerSentinelFds); !status) {
+    if (status.error().code != Code::kUnsupported) {
+      return report("no_sentinels", status.error(), kExitUsage);
+    }
+    spdlog::warn("no_sentinels error=\"{}\"", status.error().message);
+  }
   auto gate = ImageGate::map(kWorkerRingFd);
   if (!gate) return report("no_ring", gate.error(), kExitUsage);
   return serve(arguments, *config, *page, *gate, factory);

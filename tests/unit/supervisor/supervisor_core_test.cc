@@ -89,6 +89,28 @@ TEST(SupervisorCore, LastWordsAreToldAtOnceAndJudgeTheSignal) {
   }
 }
 
+TEST(SupervisorCore, ADeathIsToldBeforeItCanBeReaped) {
+  const std::pair<ChildEnd, std::uint32_t> ends[] = {
+      {{true, SIGKILL}, 0}, {{true, SIGTERM}, 0}, {{false, 70}, 1}, {{true, SIGSYS}, 1}};
+  for (const auto& [end, own_fault] : ends) {
+    SCOPED_TRACE(end.code);
+    SupervisorWorld world(rules(1));
+    world.start_all();
+    const ChildId dying = world.running(Role::kWorker);
+    world.feed(DeathSeen{dying, end});
+    world.feed(DeathSeen{dying, end});
+    world.feed(LastWordsHeard{dying, {SIGSEGV, 1, false}});
+    EXPECT_EQ(world.count(ControlKind::kWorkerDead), 1);
+    EXPECT_EQ(world.last(ControlKind::kWorkerDead).own_fault, own_fault);
+    EXPECT_EQ(world.count(ControlKind::kWorkerReaped), 0);
+    EXPECT_EQ(world.starts["worker 0"], 1);
+    world.exit(Role::kWorker, 0, end);
+    EXPECT_EQ(world.count(ControlKind::kWorkerDead), 1);
+    EXPECT_EQ(world.last(ControlKind::kWorkerReaped).own_fault, own_fault);
+    EXPECT_EQ(world.starts["worker 0"], 2);
+  }
+}
+
 TEST(SupervisorCore, LastWordsOfTheLivingEndThem) {
   SupervisorWorld world(rules(1));
   world.start_all();

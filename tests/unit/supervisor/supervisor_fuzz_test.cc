@@ -66,6 +66,7 @@ class Chaos {
         }
         world_.feed(BrokerSeen{roll(2) == 0});
         if (roll(8) == 0) {
+          world_.feed(DeathSeen{{Role::kWorker, roll(4), some_incarnation()}, any_end()});
           world_.feed(LastWordsHeard{{Role::kWorker, roll(4), some_incarnation()},
                                      {roll(2) == 0 ? SIGSEGV : SIGABRT, 1, roll(2) == 0}});
         }

@@ -3,12 +3,14 @@
 
 #include <fcntl.h>
 #include <gtest/gtest.h>
+#include <poll.h>
 #include <signal.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <array>
 #include <chrono>
 #include <cstdlib>
 #include <filesystem>
@@ -39,6 +41,12 @@ class WorkerHarness {
     make_ring();
     page_fd_.reset(memfd_create("page", MFD_CLOEXEC));
     EXPECT_EQ(ftruncate(page_fd_.get(), 4096), 0);
+    for (std::size_t i = 0; i < 2; ++i) {
+      int pipe_ends[2];
+      EXPECT_EQ(pipe2(pipe_ends, O_CLOEXEC), 0);
+      sentinels_[i].reset(pipe_ends[0]);
+      sentinels_write_[i].reset(pipe_ends[1]);
+    }
     bell_.reset(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
     page_ = static_cast<WorkerPage*>(
         mmap(nullptr, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, page_fd_.get(), 0));
@@ -64,17 +72,23 @@ class WorkerHarness {
     incarnation_ = incarnation;
     pid_ = fork();
     ASSERT_GE(pid_, 0);
-    if (pid_ > 0) return;
+    if (pid_ > 0) {
+      for (UniqueFd& end : sentinels_write_) end.reset();
+      return;
+    }
     // Out of the way of the target numbers first.
     const int ring = fcntl(memory_.read_only.get(), F_DUPFD, 20);
     const int page = fcntl(page_fd_.get(), F_DUPFD, 20);
     const int life = fcntl(lifeline_read_.get(), F_DUPFD, 20);
     const int bell = fcntl(bell_.get(), F_DUPFD, 20);
+    const int sentinels[] = {fcntl(sentinels_write_[0].get(), F_DUPFD, 20),
+                             fcntl(sentinels_write_[1].get(), F_DUPFD, 20)};
     dup2(ring, kWorkerRingFd);
     dup2(page, kWorkerPageFd);
     dup2(life, kWorkerLifelineFd);
     dup2(bell, kWorkerLastWordsFd);
-    for (int fd = 7; fd < 64; ++fd) close(fd);
+    for (std::size_t i = 0; i < 2; ++i) dup2(sentinels[i], kWorkerSentinelFds[i]);
+    for (int fd = 9; fd < 64; ++fd) close(fd);
     const std::string program = std::string(FACET_BIN_DIR) + "/facet-worker-echo";
     const std::string config = folder_ + "/facet.toml";
     const std::string life_name = std::to_string(incarnation);
@@ -153,6 +167,14 @@ class WorkerHarness {
     std::uint64_t count = 0;
     return read(bell_.get(), &count, sizeof count) == sizeof count ? count : 0;
   }
+  // Whether a sentinel has seen the process die.
+  bool is_death_seen() const {
+    for (const UniqueFd& end : sentinels_) {
+      pollfd polled{.fd = end.get(), .events = POLLIN, .revents = 0};
+      if (poll(&polled, 1, 0) > 0) return true;
+    }
+    return false;
+  }
   const WorkerPage& page() const { return *page_; }
   RingWriter& ring() { return *ring_; }
   void cut_lifeline() { lifeline_.reset(); }
@@ -180,6 +202,8 @@ class WorkerHarness {
   UniqueFd page_fd_;
   WorkerPage* page_ = nullptr;
   UniqueFd bell_;
+  std::array<UniqueFd, 2> sentinels_;
+  std::array<UniqueFd, 2> sentinels_write_;
   UniqueFd lifeline_;
   UniqueFd lifeline_read_;
   zmq::context_t context_{1};

@@ -278,6 +278,19 @@ TEST(WorkerProcess, LeavesLastWordsThatTellAFaultFromAKill) {
   }
 }
 
+TEST(WorkerProcess, SentinelsSeeItsDeathBeforeItIsGone) {
+  // The memory of a big process takes longer to free than its sentinels to die.
+  WorkerHarness worker("echo.memory = \"512MiB\"");
+  worker.start();
+  ASSERT_TRUE(worker.expect_hello().has_value());
+  EXPECT_FALSE(worker.is_death_seen());
+  kill(worker.pid(), SIGKILL);
+  EXPECT_TRUE(WorkerHarness::eventually([&] { return worker.is_death_seen(); }));
+  const auto status = worker.wait_for_exit();
+  ASSERT_TRUE(status.has_value());
+  EXPECT_TRUE(WIFSIGNALED(*status) && WTERMSIG(*status) == SIGKILL);
+}
+
 TEST(WorkerProcess, NonsenseFromTheBrokerEndsItCleanly) {
   WorkerHarness worker;
   worker.start();
