@@ -5,10 +5,10 @@
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <cstdio>
-#include <set>
 
 #include "broker/cli/batch_runner.h"
 #include "broker/cli/exit_codes.h"
+#include "broker/cli/past_failures.h"
 #include "broker/cli/run_command.h"
 #include "broker/cli/stop_signal.h"
 
@@ -21,6 +21,12 @@ constexpr Nanos kRetryFor = 600 * kSecond;
 int usage(const Error& error) {
   std::fprintf(stderr, "facet: %s\n", error.message.c_str());
   return kCliUsage;
+}
+
+// A full disk is no wrong use.
+int report_file(const Error& error) {
+  usage(error);
+  return error.code == Code::kExhausted ? kCliFailed : kCliUsage;
 }
 
 Result<BatchItems> list_items(const BatchOptions& options) {
@@ -44,6 +50,10 @@ Result<BatchItems> list_items(const BatchOptions& options) {
                                 std::to_string(items.skipped_links) + " links were skipped";
     return Error(Code::kInvalidArgument, "there is nothing to ask about; " + skipped);
   }
+  // What would fail for every image is wrong use. Each question of a file is judged by itself.
+  const bool is_common = options.questions.empty();
+  FACET_TRY_STATUS(check_request(options.prompt, is_common ? items.items[0].prompt : "x",
+                                 is_common ? 1 : 0));
   return items;
 }
 
@@ -67,18 +77,19 @@ void say_what_is_skipped(const BatchItems& items, const ResultFile& file, Progre
   }
 }
 
-// Forgets the failures of just these images with just these questions and settings.
-Result<std::size_t> drop_failures(ResultFile& file, const BatchItems& items,
-                                  const BatchOptions& options, const std::string& model) {
-  std::set<std::string> wanted;
-  for (const BatchItem& item : items.items) {
-    const auto request =
-        make_request(options.prompt, item.prompt, item.paths.size(), Priority::kBatch);
-    wanted.insert(settings_hash(request, model) + item.image);
+// Says what of an earlier run is asked again, and takes those lines out.
+Status forget_failures(ResultFile& file, const BatchItems& items, const BatchOptions& options,
+                       const std::string& model, Progress& progress) {
+  const auto which = options.retry_failed ? DropFailures::kAll : DropFailures::kChanged;
+  const std::size_t dropped =
+      FACET_TRY(drop_failures(file, items, options.prompt, model, which));
+  const std::string again = std::to_string(dropped) + " failures";
+  if (options.retry_failed) {
+    progress.message("facet: " + again + " are asked again");
+  } else if (dropped > 0) {
+    progress.message("facet: " + again + " of files that have changed are asked again");
   }
-  return file.drop([&](const PastRow& row) {
-    return row.has_failed && wanted.contains(row.key.settings + row.image);
-  });
+  return {};
 }
 
 void print_failures(const std::vector<std::string>& failures) {
@@ -107,11 +118,8 @@ int run_batch(const BatchOptions& options, const BatchItems& items, ResultFile& 
               DaemonSession& session, Progress& progress) {
   const auto facts = session.wait_for_worker();
   if (!facts) return report_no_daemon(facts.error());
-  if (options.retry_failed) {
-    const auto dropped = drop_failures(file, items, options, facts->model);
-    if (!dropped) return usage(dropped.error());
-    progress.message("facet: " + std::to_string(*dropped) + " failures are asked again");
-  }
+  const Status forgotten = forget_failures(file, items, options, facts->model, progress);
+  if (!forgotten) return report_file(forgotten.error());
   BatchLimits limits;
   limits.in_flight = options.in_flight;
   const Nanos start = monotonic_now();
@@ -159,8 +167,10 @@ void add_batch_command(CLI::App& app, BatchOptions& options) {
 
 Each line of the output holds the image, its content's key, the answer, or an "error". Run the same
 command again to go on after an interruption: what is answered is not asked again, whatever the
-files are called by then. Ctrl-C finishes the answers under way; a second one leaves them.
-Exit codes: 0 all answered, 1 some failed, 2 wrong use, 3 no daemon, 130 interrupted.)");
+files are called by then; a failure is, once its file has changed. Symbolic links inside folders are
+skipped; one that is named, or that a pattern matches, is followed. Ctrl-C finishes the answers under way; a second one leaves them.
+Without a running daemon a private one is started; `facet run --help` says with which model.
+Exit codes: 0 all answered, 1 some failed or the output cannot be written, 2 wrong use, 3 no daemon, 130 interrupted.)");
 }
 
 int batch_command(const BatchOptions& options) {
@@ -168,7 +178,7 @@ int batch_command(const BatchOptions& options) {
   if (!items) return usage(items.error());
   install_stop_signals();
   auto file = ResultFile::open(options.output, row_format(options));
-  if (!file) return usage(file.error());
+  if (!file) return report_file(file.error());
   Progress progress(stderr, ::isatty(STDERR_FILENO) == 1, options.quiet);
   say_what_is_skipped(*items, *file, progress);
   ClientOptions client_options;

@@ -32,6 +32,13 @@ bool is_image_name(const fs::path& path) {
   return extension == ".jpg" || extension == ".jpeg" || extension == ".png" || extension == ".webp";
 }
 
+// "./a//b" is "a/b". A path with ".." stays: what is above a linked folder is not its text's parent.
+std::string plain_path(const std::string& path) {
+  const fs::path given(path);
+  if (std::ranges::find(given, fs::path("..")) != given.end()) return path;
+  return given.lexically_normal().string();
+}
+
 class Lister {
  public:
   Lister(bool recursive, const std::string& prompt) : recursive_(recursive), prompt_(prompt) {}
@@ -85,7 +92,8 @@ class Lister {
     return {};
   }
 
-  void add_file(const std::string& path, bool follow_links) {
+  void add_file(const std::string& given, bool follow_links) {
+    const std::string path = plain_path(given);
     if (!seen_.insert(path).second) return;
     BatchItem item;
     item.index = static_cast<std::uint32_t>(all_.items.size());
@@ -102,20 +110,27 @@ class Lister {
   std::unordered_set<std::string> seen_;
 };
 
-Result<BatchItem> parse_question(const std::string& line, const fs::path& folder) try {
-  const Json json = Json::parse(line);
+Error bad_line(const std::string& why) {
+  return Error(Code::kInvalidArgument,
+               why + "; a line is {\"image\": path or list of paths, \"question\": text}");
+}
+
+Result<BatchItem> parse_question(const std::string& line, const fs::path& folder) {
+  const Json json = Json::parse(line, nullptr, false);
+  if (json.is_discarded()) return bad_line("is not JSON");
+  if (!json.is_object()) return bad_line("is not a JSON object");
+  if (!json.contains("question")) return bad_line("has no key \"question\"");
+  if (!json["question"].is_string()) return bad_line("\"question\" is not a string");
   BatchItem item;
   item.has_own_prompt = true;
-  item.prompt = json.at("question").get<std::string>();
-  const Json image = json.value("image", Json::array());
+  item.prompt = json["question"].get<std::string>();
+  const Json image = json.contains("image") ? json["image"] : Json::array();
   for (const auto& one : image.is_array() ? image : Json::array({image})) {
+    if (!one.is_string()) return bad_line("\"image\" is neither a string nor a list of strings");
     item.paths.push_back((folder / one.get<std::string>()).string());
   }
   item.image = json_text(image);
   return item;
-} catch (const Json::exception& error) {
-  return Error(Code::kInvalidArgument,
-               "needs a JSON object with \"question\" and \"image\": " + std::string(error.what()));
 }
 
 }  // namespace

@@ -173,13 +173,13 @@ void BatchRunner::failed(const RequestId& id, const Error& error) {
 }
 
 void BatchRunner::write(const Asked& asked) {
+  const Status written =
+      file_.append(format_row({asked.item, asked.key, model_, &asked.answer}, format_));
+  if (!written) return stop(written.error());  // not counted: the next run asks again
   const auto& error = asked.answer.error;
   if (error) failures_.push_back(asked.item->image + ": " + error->message);
   ++(error ? counts_.failed : counts_.answered);
   counts_.tokens += asked.answer.token_ids.size();
-  const Status written =
-      file_.append(format_row({asked.item, asked.key, model_, &asked.answer}, format_));
-  if (!written) stop(written.error());
 }
 
 void BatchRunner::keep_house(Nanos now) {

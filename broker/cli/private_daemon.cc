@@ -38,7 +38,8 @@ std::string base_folder() {
   return "/tmp";
 }
 
-// Folders of private daemons that were killed together with their command: nobody holds the lock.
+// Folders of private daemons that were killed together with their command and its cleaner: nobody
+// holds the lock.
 void sweep(const std::string& base) {
   std::error_code ignored;
   for (const auto& entry : fs::directory_iterator(base, ignored)) {
@@ -51,6 +52,23 @@ void sweep(const std::string& base) {
     const UniqueFd lock(::open((path + "/lock").c_str(), O_RDWR | O_CLOEXEC | O_NOFOLLOW));
     if (lock && ::flock(lock.get(), LOCK_EX | LOCK_NB) == 0) fs::remove_all(path, ignored);
   }
+}
+
+// Waits until nobody holds the folder's lock, neither its command nor the daemon, and removes it:
+// for a command that is killed. Ctrl-C and the command's streams and locks are none of its concern.
+[[noreturn]] void clean_when_free(const std::string& folder) {
+  ::setsid();
+  ::prctl(PR_SET_NAME, "facet-cleaner");
+  ::close_range(0, ~0u, 0);
+  for (int i = 0; i < 3; ++i) ::open("/dev/null", O_RDWR);  // 0, 1, 2
+  const int lock = ::open((folder + "/lock").c_str(), O_RDWR | O_NOFOLLOW);
+  if (lock < 0) ::_exit(0);  // it is removed already
+  while (::flock(lock, LOCK_EX) != 0) {
+    if (errno != EINTR) ::_exit(1);
+  }
+  std::error_code ignored;
+  fs::remove_all(folder, ignored);
+  ::_exit(0);
 }
 
 bool wait_exit(pid_t pid, Nanos timeout) {
@@ -73,7 +91,9 @@ Status PrivateDaemon::make_folder() {
   folder_ = pattern;
   lock_.reset(::open((folder_ + "/lock").c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600));
   if (!lock_ || ::flock(lock_.get(), LOCK_EX | LOCK_NB) != 0) return errno_error("lock", errno);
-  return {};
+  cleaner_ = ::fork();
+  if (cleaner_ == 0) clean_when_free(folder_);
+  return {};  // without a cleaner the next private daemon sweeps
 }
 
 Status PrivateDaemon::spawn(const std::string& program, int ready_fd) {
@@ -165,6 +185,10 @@ PrivateDaemon::~PrivateDaemon() {
   stop();
   std::error_code ignored;
   if (!folder_.empty()) fs::remove_all(folder_, ignored);
+  if (cleaner_ > 0) {
+    ::kill(cleaner_, SIGKILL);
+    wait_exit(cleaner_, kStopTimeout);
+  }
 }
 
 }  // namespace facet

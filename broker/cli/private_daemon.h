@@ -14,8 +14,8 @@
 namespace facet {
 
 // Owns a facetd in a session of its own (Ctrl-C does not reach it) and its temporary folder.
-// It ends with this object; when this process is killed, facetd ends by itself and the next private
-// daemon sweeps the folder away. To be made before there are threads: it forks.
+// It ends with this object; when this process is killed, facetd ends by itself and a small process
+// that waits for that removes the folder (if that is killed too, the next private daemon does). To be made before there are threads: it forks.
 class PrivateDaemon {
  public:
   // Starts facetd with this configuration, but runtime_dir, socket and log file in the new folder,
@@ -42,6 +42,7 @@ class PrivateDaemon {
   std::string log_;
   UniqueFd lock_;  // held by facetd too: tells the sweep that the folder is in use
   pid_t pid_ = -1;
+  pid_t cleaner_ = -1;  // removes the folder if this process is killed
 };
 
 }  // namespace facet

@@ -1,10 +1,12 @@
 #include "broker/cli/prompt_options.h"
 
 #include <CLI/CLI.hpp>
+#include <cmath>
 #include <fstream>
 #include <iostream>
 #include <sstream>
 
+#include "common/protocol/codec.h"
 #include "common/protocol/limits.h"
 
 namespace facet {
@@ -100,6 +102,17 @@ GenerateRequest make_request(const PromptOptions& options, const std::string& pr
   request.priority = priority;
   request.deadline_ms = static_cast<std::uint32_t>(options.deadline_s * 1000.0);
   return request;
+}
+
+Status check_request(const PromptOptions& options, const std::string& prompt,
+                     std::size_t num_images) {
+  if (!std::isfinite(options.deadline_s)) {  // a range takes what is not a number
+    return Error(Code::kInvalidArgument, "--deadline: is not a number of seconds");
+  }
+  GenerateRequest request = make_request(options, prompt, num_images, Priority::kBatch);
+  request.id = RequestId::random();
+  const auto checked = decode_client_message(encode_message(request));
+  return checked ? Status() : Status(checked.error());
 }
 
 }  // namespace facet

@@ -32,4 +32,9 @@ Result<std::string> read_prompt(const PromptOptions& options);
 GenerateRequest make_request(const PromptOptions& options, const std::string& prompt,
                              std::size_t num_images, Priority priority);
 
+// The daemon's own checks of such a request, before anything is started or written. The message
+// names the parameter and its limit.
+Status check_request(const PromptOptions& options, const std::string& prompt,
+                     std::size_t num_images);
+
 }  // namespace facet

@@ -87,6 +87,19 @@ Status ResultFile::load() {
   return append(std::string(csv_header()));
 }
 
+Status ResultFile::replace(int fresh, const std::string& fresh_path,
+                           const std::function<bool(const PastRow&)>& is_unwanted) {
+  FACET_TRY_STATUS(lock(fresh));  // held before it gets the name
+  RowReader reader(file_.get(), format_);
+  while (auto line = FACET_TRY(reader.next())) {
+    if (line->row && is_unwanted(*line->row)) continue;
+    FACET_TRY_STATUS(write_all(fresh, line->text, fresh_path));
+  }
+  if (::fsync(fresh) != 0) return errno_error(fresh_path, errno);
+  if (::rename(fresh_path.c_str(), path_.c_str()) != 0) return errno_error(path_, errno);
+  return {};
+}
+
 Result<std::size_t> ResultFile::drop(const std::function<bool(const PastRow&)>& is_unwanted) {
   std::vector<PastRow> kept;
   for (const PastRow& row : past_) {
@@ -98,14 +111,11 @@ Result<std::size_t> ResultFile::drop(const std::function<bool(const PastRow&)>& 
   UniqueFd fresh(
       ::open(fresh_path.c_str(), O_RDWR | O_CREAT | O_TRUNC | O_APPEND | O_CLOEXEC, 0666));
   if (!fresh) return errno_error(fresh_path, errno);
-  FACET_TRY_STATUS(lock(fresh.get()));  // held before it gets the name
-  RowReader reader(file_.get(), format_);
-  while (auto line = FACET_TRY(reader.next())) {
-    if (line->row && is_unwanted(*line->row)) continue;
-    FACET_TRY_STATUS(write_all(fresh.get(), line->text, fresh_path));
+  const Status replaced = replace(fresh.get(), fresh_path, is_unwanted);
+  if (!replaced) {
+    ::unlink(fresh_path.c_str());
+    return replaced.error();
   }
-  if (::fsync(fresh.get()) != 0) return errno_error(fresh_path, errno);
-  if (::rename(fresh_path.c_str(), path_.c_str()) != 0) return errno_error(path_, errno);
   sync_folder_of(path_);
   file_ = std::move(fresh);
   past_ = std::move(kept);

@@ -32,6 +32,8 @@ class ResultFile {
   ResultFile(std::string path, RowFormat format) : path_(std::move(path)), format_(format) {}
   Status lock(int fd) const;
   Status load();
+  Status replace(int fresh, const std::string& fresh_path,
+                 const std::function<bool(const PastRow&)>& is_unwanted);
 
   std::string path_;
   RowFormat format_;

@@ -1,5 +1,6 @@
 #include "broker/cli/run_command.h"
 
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <CLI/CLI.hpp>
@@ -9,6 +10,7 @@
 #include "broker/cli/answer.h"
 #include "broker/cli/daemon_session.h"
 #include "broker/cli/exit_codes.h"
+#include "broker/cli/standard_output.h"
 #include "broker/cli/stop_signal.h"
 
 namespace facet {
@@ -18,18 +20,12 @@ constexpr Nanos kPollTime = 200 * kMillisecond;
 constexpr Nanos kCancelTime = 2 * kSecond;
 constexpr Nanos kRetryFor = 60 * kSecond;  // somebody sits and waits
 
-// Writes to a terminal or pipe at once; false when nobody reads any more.
-bool print_now(const std::string& text) {
-  return std::fwrite(text.data(), 1, text.size(), stdout) == text.size() &&
-         std::fflush(stdout) == 0;
-}
-
 class AnswerStream {
  public:
   AnswerStream(DaemonSession& session, bool is_silent) : session_(session), is_silent_(is_silent) {}
 
-  // False: interrupted, or standard output is closed.
-  bool run(const RequestId& id) {
+  // Until the answer's end, an interruption, or standard output takes no more.
+  void run(const RequestId& id) {
     Nanos cancel_deadline = 0;
     while (session_.client().num_unfinished() > 0) {
       for (const ClientEvent& event : session_.client().poll(kPollTime)) handle(event);
@@ -37,14 +33,16 @@ class AnswerStream {
         answer_.error.emplace(alive.error());
         break;
       }
-      if (cancel_deadline == 0 && (stop_level() != StopLevel::kNone || !is_writable_)) {
+      if (cancel_deadline == 0 && (stop_level() != StopLevel::kNone || !written_)) {
+        is_interrupted_ = stop_level() != StopLevel::kNone;
         session_.client().cancel(id);
         cancel_deadline = monotonic_now() + kCancelTime;
       }
       if (cancel_deadline != 0 && monotonic_now() > cancel_deadline) break;
     }
-    return cancel_deadline == 0;
   }
+  bool is_interrupted() const { return is_interrupted_; }
+  const Status& written() const { return written_; }  // why the text could not be shown
   const Answer& answer() const { return answer_; }
 
  private:
@@ -62,34 +60,62 @@ class AnswerStream {
     }
   }
   void show(const std::string& text) {
-    if (!is_silent_ && !text.empty() && is_writable_) is_writable_ = print_now(text);
+    if (!is_silent_ && !text.empty() && written_) written_ = print_now(text);
   }
 
   DaemonSession& session_;
   const bool is_silent_;
-  bool is_writable_ = true;
+  bool is_interrupted_ = false;
+  Status written_;
   Answer answer_;
 };
 
-int finish(const AnswerStream& stream, bool is_whole, bool json) {
+Status end_output(const AnswerStream& stream, bool json) {
+  FACET_TRY_STATUS(stream.written());
   const Answer& answer = stream.answer();
-  if (!is_whole) {
-    if (!json && !answer.text.empty()) print_now("\n");
-    return kCliInterrupted;
+  if (!json) {
+    const bool has_line = !answer.text.empty() || !(answer.error || stream.is_interrupted());
+    return has_line ? print_now("\n") : Status();
   }
-  if (json) {
-    nlohmann::ordered_json out;
-    write_answer(out, answer);
-    print_now(to_line(out));
-  } else if (!answer.text.empty() || !answer.error) {
-    print_now("\n");
+  if (stream.is_interrupted()) return {};
+  nlohmann::ordered_json out;
+  write_answer(out, answer);
+  return print_now(to_line(out));
+}
+
+int finish(const AnswerStream& stream, bool json) {
+  const Answer& answer = stream.answer();
+  if (const Status written = end_output(stream, json); !written) {
+    if (written.error().code == Code::kCancelled) return kCliInterrupted;
+    // A reader that went away (head, a pager) knows why.
+    if (written.error().code != Code::kClosed) {
+      std::fprintf(stderr, "facet: %s\n", written.error().message.c_str());
+    }
+    return kCliFailed;
   }
+  if (stream.is_interrupted()) return kCliInterrupted;
   if (!answer.error) return kCliOk;
   if (!json) {
     std::fprintf(stderr, "facet: %s: %s\n", std::string(code_name(answer.error->code)).c_str(),
                  answer.error->message.c_str());
   }
   return answer.error->code == Code::kClosed ? kCliNoDaemon : kCliFailed;
+}
+
+Status check_file(const std::string& path) {
+  struct stat info {};
+  if (::stat(path.c_str(), &info) != 0) return errno_error(path, errno);
+  if (S_ISDIR(info.st_mode)) {
+    return Error(Code::kInvalidArgument, path + ": is a folder; `facet batch` takes folders");
+  }
+  if (!S_ISREG(info.st_mode)) return Error(Code::kInvalidArgument, path + ": is not a file");
+  if (::access(path.c_str(), R_OK) != 0) return errno_error(path, errno);
+  return {};
+}
+
+int usage(const Error& error) {
+  std::fprintf(stderr, "facet: %s\n", error.message.c_str());
+  return kCliUsage;
 }
 
 }  // namespace
@@ -115,23 +141,21 @@ void add_run_command(CLI::App& app, RunOptions& options) {
   facet run photo.jpg -p "How many?" --model ~/models/Qwen2.5-VL-3B-Instruct
 
 Without a running daemon a private one is started, with --model DIR, else $FACET_MODEL, else the
-demo model. Exit codes: 0 answered, 1 failed, 2 wrong use, 3 no daemon, 130 interrupted.)");
+demo model: configs/demo-model of the source tree in whose build/PRESET/bin this program lies, or
+PREFIX/share/facet/demo-model of an installation with PREFIX/bin/facet.
+Exit codes: 0 answered, 1 failed, 2 wrong use, 3 no daemon, 130 interrupted.)");
 }
 
 int run_command(const RunOptions& options) {
   const auto prompt = read_prompt(options.prompt);
-  if (!prompt) {
-    std::fprintf(stderr, "facet: %s\n", prompt.error().message.c_str());
-    return kCliUsage;
-  }
+  if (!prompt) return usage(prompt.error());
   std::vector<ImageSource> images;
   for (const std::string& path : options.images) {
-    if (::access(path.c_str(), R_OK) != 0) {
-      std::fprintf(stderr, "facet: %s\n", errno_error(path, errno).message.c_str());
-      return kCliUsage;
-    }
+    if (const Status usable = check_file(path); !usable) return usage(usable.error());
     images.push_back(ImageSource{path, nullptr});
   }
+  const Status valid = check_request(options.prompt, *prompt, images.size());
+  if (!valid) return usage(valid.error());
   install_stop_signals();
   ClientOptions client_options;
   client_options.retry_for = kRetryFor;
@@ -140,13 +164,10 @@ int run_command(const RunOptions& options) {
   if (const auto ready = session->wait_for_worker(); !ready) return report_no_daemon(ready.error());
   const auto id = session->client().submit(
       make_request(options.prompt, *prompt, images.size(), Priority::kInteractive), images);
-  if (!id) {
-    std::fprintf(stderr, "facet: %s\n", id.error().message.c_str());
-    return kCliUsage;
-  }
+  if (!id) return usage(id.error());
   AnswerStream stream(*session, options.json);
-  const bool is_whole = stream.run(*id);
-  return finish(stream, is_whole, options.json);
+  stream.run(*id);
+  return finish(stream, options.json);
 }
 
 }  // namespace facet

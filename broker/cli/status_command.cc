@@ -5,6 +5,7 @@
 
 #include "broker/cli/exit_codes.h"
 #include "broker/cli/run_command.h"
+#include "broker/cli/standard_output.h"
 #include "broker/cli/status_table.h"
 #include "common/client/client.h"
 
@@ -18,6 +19,12 @@ Result<std::string> ask(const StatusOptions& options) {
   const std::string socket = FACET_TRY(find_daemon(choice));
   Client client = FACET_TRY(Client::connect(socket));
   return client.status(kAnswerTime);
+}
+
+int show(const std::string& text) {
+  const Status written = print_now(text);
+  if (!written) std::fprintf(stderr, "facet: %s\n", written.error().message.c_str());
+  return written ? kCliOk : kCliFailed;
 }
 
 }  // namespace
@@ -39,16 +46,14 @@ int status_command(const StatusOptions& options) {
   const auto json = ask(options);
   if (!json) return report_no_daemon(json.error());
   if (options.json) {
-    std::printf("%s\n", json->c_str());
-    return kCliOk;
+    return show(*json + "\n");
   }
   const auto table = status_table(*json);
   if (!table) {
     std::fprintf(stderr, "facet: %s\n", table.error().message.c_str());
     return kCliFailed;
   }
-  std::fputs(table->c_str(), stdout);
-  return kCliOk;
+  return show(*table);
 }
 
 }  // namespace facet

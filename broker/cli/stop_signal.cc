@@ -22,7 +22,8 @@ void install_stop_signals() {
   for (const int number : {SIGINT, SIGTERM, SIGHUP}) sigaction(number, &action, nullptr);
   struct sigaction ignore {};
   ignore.sa_handler = SIG_IGN;
-  sigaction(SIGPIPE, &ignore, nullptr);  // a closed pipe is an error of write()
+  // A closed pipe or a file at its size limit is an error of write().
+  for (const int number : {SIGPIPE, SIGXFSZ}) sigaction(number, &ignore, nullptr);
 }
 
 StopLevel stop_level() {

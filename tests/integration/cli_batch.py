@@ -187,6 +187,53 @@ def failures_are_listed_and_retried():
         expect(len(rows) == 8 and not any("error" in row for row in rows), rows)
 
 
+def a_mended_file_loses_its_failure():
+    folder = out("mended")
+    os.mkdir(folder)
+    shutil.copy(PATHS[0], folder)
+    mended = os.path.join(folder, "e1.png")
+    open(mended, "wb").close()
+    with Daemon(BIN, workers=1) as daemon:
+        for name in ("mended.jsonl", "mended.csv"):
+            ask = ("batch", folder, "-p", "x", "--max-tokens", "4", "-o", out(name), "--socket",
+                   daemon.socket_path)
+            expect_exit(FACET.run(*ask), 1)
+            expect_exit(FACET.run(*ask), 1)  # still empty
+            shutil.copy(PATHS[1], mended)
+            again = FACET.run(*ask)
+            expect_exit(again, 0)
+            expect("1 answered, 0 failed, 1 done earlier" in again.err, again.err)
+            expect("unreadable" not in open(out(name), encoding="utf-8").read(), name)
+            expect(lines_in(out(name)) == (3 if name.endswith("csv") else 2), name)
+            open(mended, "wb").close()
+
+
+def wrong_use_writes_nothing():
+    path = out("wrong.jsonl")
+    for words, part in ((("--top-p", "2"), "top_p: 2 is not between"),
+                        (("--temperature", "nan"), "temperature"),
+                        (("--deadline", "nan"), "--deadline")):
+        done = FACET.run("batch", FOLDER, *ASK, *words, "-o", path, "--socket", "/no/such/socket")
+        expect_exit(done, 2)
+        expect(part in done.err, done.err)
+        expect(not os.path.exists(path), "nothing is written")
+
+
+def a_full_disk_stops_it_and_counts_what_is_there():
+    path = out("full.jsonl")
+    with Daemon(BIN, workers=2) as daemon:
+        wanted = undisturbed(daemon)
+        limit = sum(len(json.dumps(row)) for row in rows_of(out("undisturbed.jsonl"))) // 2
+        full = FACET.run(*command(daemon, path), max_file_bytes=limit)
+        expect_exit(full, 1)
+        have = len(rows_of(path))
+        expect(0 < have < COUNT, have)
+        expect(f" {have} answered, 0 failed" in full.err, have, full.err)
+        expect("stopped: " in full.err and path + ": " in full.err, full.err)
+        expect_exit(FACET.run(*command(daemon, path)), 0)
+        expect(answers_of(path) == wanted, "answers differ")
+
+
 def csv_holds_the_same():
     with Daemon(BIN, workers=3, worker=TOKENS) as daemon:
         wanted = undisturbed(daemon)
@@ -258,5 +305,6 @@ def a_private_daemon_serves_a_batch():
 print(f"seed {SEED}")
 run_cases([answers_every_image, survives_kills_of_itself_and_of_workers,
            ctrl_c_finishes_what_is_under_way, a_second_batch_is_refused,
-           failures_are_listed_and_retried, csv_holds_the_same, questions_of_a_file,
+           failures_are_listed_and_retried, a_mended_file_loses_its_failure,
+           wrong_use_writes_nothing, a_full_disk_stops_it_and_counts_what_is_there, csv_holds_the_same, questions_of_a_file,
            a_daemon_that_goes_stops_the_batch, a_private_daemon_serves_a_batch])

@@ -2,6 +2,7 @@
 
 import json
 import os
+import resource
 import subprocess
 import sys
 import time
@@ -18,10 +19,14 @@ class Facet:
         return subprocess.Popen([self.path, *words], stdin=stdin, stdout=subprocess.PIPE,
                                 stderr=subprocess.PIPE, env=self.env, start_new_session=True)
 
-    def run(self, *words, text="", timeout_s=120):
-        done = subprocess.run([self.path, *words], input=text.encode(), capture_output=True,
-                              env=self.env, timeout=timeout_s, check=False)
-        done.out, done.err = done.stdout.decode(), done.stderr.decode()
+    def run(self, *words, text="", timeout_s=120, stdout=subprocess.PIPE, max_file_bytes=None):
+        """`max_file_bytes`: no file that it writes can become larger, as on a full disk."""
+        limit = (max_file_bytes, resource.RLIM_INFINITY)
+        preexec = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+        done = subprocess.run([self.path, *words], input=text.encode(), stdout=stdout,
+                              stderr=subprocess.PIPE, env=self.env, timeout=timeout_s, check=False,
+                              preexec_fn=preexec if max_file_bytes else None)
+        done.out, done.err = (done.stdout or b"").decode(), done.stderr.decode()
         return done
 
 

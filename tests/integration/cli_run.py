@@ -6,6 +6,7 @@ Usage: cli_run.py BIN_DIR
 
 import json
 import os
+import shutil
 import signal
 import sys
 import tempfile
@@ -84,8 +85,9 @@ def errors_are_named():
             file.write(b"this is no image")
         for words, code, part in [
                 ((broken, "-p", "x"), 1, "image 0"),
-                (("-p", "x", "--top-p", "7"), 2, "params.top_p: 7 is not between 0 and 1"),
+                (("-p", "x", "--top-p", "7"), 2, "params.top_p: 7 is not between"),
                 (("/no/such.png", "-p", "x"), 2, "/no/such.png: No such file"),
+                ((WORK.name, "-p", "x"), 2, "is a folder"),
                 ((), 2, "a prompt is needed"),
                 (("-p", "x", "--max-tokens", "100000"), 1, "16384"),
                 (("-p", "x", "--no-such-option"), 2, "no-such-option")]:
@@ -125,6 +127,19 @@ def ctrl_c_cancels():
         expect(running.stdout.read(1), "text is streamed")
         running.stdout.close()
         running.wait(timeout=10)
+        expect(running.returncode == 1, running.returncode)
+        expect(running.stderr.read() == b"", "it goes quietly")
+        wait_until(lambda: json.loads(FACET.run("status", "--json", *at).out)["requests"]["running"]
+                   == 0, 5, "the daemon stops computing")
+
+
+def what_cannot_be_written_is_told():
+    with Daemon(BIN, workers=1) as daemon, open("/dev/full", "wb") as full:
+        at = ("--socket", daemon.socket_path)
+        for words in (("run", "-p", "x", *at), ("run", "-p", "x", "--json", *at), ("status", *at)):
+            done = FACET.run(*words, stdout=full)
+            expect_exit(done, 1)
+            expect(done.err == "facet: cannot write the answer: No space left on device\n", done.err)
 
 
 def a_private_daemon_leaves_nothing():
@@ -160,7 +175,14 @@ def a_killed_command_leaves_no_process():
     running.kill()
     running.communicate()
     wait_until(lambda: everything_is_gone(family), 10, "its processes end")
-    # Its folder is swept away by the next one.
+    expect(os.listdir(RUNTIME) == [], os.listdir(RUNTIME))
+    # Where even the cleaner is killed, the next private daemon sweeps the folder away.
+    running, family = start_private()
+    for pid in (running.pid, *family[1:]):
+        os.kill(pid, signal.SIGKILL)
+    running.communicate()
+    wait_until(lambda: everything_is_gone(family), 10, "its processes end")
+    expect(len(os.listdir(RUNTIME)) == 1, os.listdir(RUNTIME))
     a_private_daemon_leaves_nothing()
 
 
@@ -194,7 +216,45 @@ def tokenize_prints_ids():
     expect(FACET.run("tokenize", "/no/such/model", text="x").returncode != 0, "must fail")
 
 
-run_cases([answers_with_a_daemon, errors_are_named, ctrl_c_cancels,
+def plan_shows_what_fits():
+    if not os.path.exists(os.path.join(BIN, "facet-worker")):
+        print("(this build has no facet-worker)", end=" ")
+        return
+    ask = ("plan", os.path.join(ROOT, "configs", "demo-model"), "--gpu-memory", "15GB")
+    text = FACET.run(*ask)
+    expect_exit(text, 0)
+    expect("weights" in text.out and "lanes" in text.out, text.out)
+    whole = FACET.run(*ask, "--json")
+    expect_exit(whole, 0)
+    device = json.loads(whole.out)["devices"][0]
+    expect(device["budget_bytes"] == 15_000_000_000, device)
+    expect(any(item["name"] == "weights" and item["bytes"] > 0 for item in device["items"]), device)
+    tiny = FACET.run(*ask[:2], "--gpu-memory", "1MB")
+    expect_exit(tiny, 1)
+    expect_exit(FACET.run(*ask[:2], "--gpu-memory", "much"), 2)
+
+
+def the_demo_model_is_found_from_the_programs_place():
+    # Without facetd beside it no daemon starts, but which model it would be is told.
+    for program, model in (("tree/build/release/bin", "tree/configs/demo-model"),
+                           ("prefix/bin", "prefix/share/facet/demo-model")):
+        folder, wanted = os.path.join(WORK.name, program), os.path.join(WORK.name, model)
+        os.makedirs(folder)
+        copy = Facet(folder, RUNTIME)
+        shutil.copy(FACET.path, copy.path)
+        nothing = copy.run("run", "-p", "x")
+        expect_exit(nothing, 3)
+        expect("give --model DIR or set FACET_MODEL" in nothing.err, nothing.err)
+        os.makedirs(wanted)
+        with open(os.path.join(wanted, "config.json"), "w", encoding="utf-8") as file:
+            file.write("{}")
+        found = copy.run("run", "-p", "x")
+        expect_exit(found, 3)
+        expect(f"starting a private daemon with {wanted}\n" in found.err, found.err)
+
+
+run_cases([answers_with_a_daemon, errors_are_named, ctrl_c_cancels, what_cannot_be_written_is_told,
            a_private_daemon_leaves_nothing, ctrl_c_ends_a_private_daemon,
            a_killed_command_leaves_no_process, a_private_daemon_that_cannot_start_says_why,
-           tokenize_prints_ids])
+           tokenize_prints_ids, plan_shows_what_fits,
+           the_demo_model_is_found_from_the_programs_place])

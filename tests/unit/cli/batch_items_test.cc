@@ -52,6 +52,20 @@ TEST(ListImages, FilesAndPatternsAsNamed) {
             (std::vector<std::string>{"a1.png", "a2.png", "scan.tif", "odd[1].png", "link.png"}));
 }
 
+TEST(ListImages, OnePathInSeveralSpellingsIsOne) {
+  const TempDir dir;
+  const std::string root = dir.path.string();
+  dir.file("g/a1.png");
+  dir.file("h/a1.png");
+  const auto items = list_images({root + "/g/a1.png", root + "/./g//a1.png", root + "/g/.",
+                                  root + "//g/", root + "/h/../g/a1.png"},
+                                 false, "p");
+  ASSERT_TRUE(items) << items.error().message;
+  ASSERT_EQ(items->items.size(), 2u);  // ".." may lead elsewhere: h might be a link
+  EXPECT_EQ(items->items[0].paths[0], root + "/g/a1.png");
+  EXPECT_EQ(items->items[1].paths[0], root + "/h/../g/a1.png");
+}
+
 TEST(ListImages, WhatIsNotThereIsNamed) {
   const TempDir dir;
   const auto missing = list_images({dir.at("none.png")}, false, "p");
@@ -94,13 +108,17 @@ TEST(ListQuestions, ImagesBesideTheFile) {
 TEST(ListQuestions, ErrorsNameTheLine) {
   const TempDir dir;
   for (const char* bad : {"{", "[]", "{\"image\": \"a.png\"}", "{\"question\": 7}",
-                          "{\"question\": \"x\", \"image\": 7}"}) {
+                          "{\"question\": \"x\", \"image\": 7}",
+                          "{\"question\": \"x\", \"image\": [\"a\", null]}"}) {
     const std::string path = dir.file("q.jsonl", "{\"question\": \"x\"}\n" + std::string(bad));
     const auto items = list_questions(path);
     ASSERT_FALSE(items) << bad;
     EXPECT_NE(items.error().message.find("q.jsonl:2: "), std::string::npos)
         << items.error().message;
+    EXPECT_EQ(items.error().message.find("exception"), std::string::npos);
   }
+  const auto keyless = list_questions(dir.file("q.jsonl", "{\"image\": \"a.png\"}"));
+  EXPECT_NE(keyless.error().message.find("q.jsonl:1: has no key \"question\""), std::string::npos);
   EXPECT_FALSE(list_questions(dir.at("none")));
 }
 
