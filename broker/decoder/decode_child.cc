@@ -1,14 +1,14 @@
 #include "broker/decoder/decode_child.h"
 
-#include <cerrno>
-#include <csignal>
-#include <cstdio>
 #include <fcntl.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <unistd.h>
 
 #include <algorithm>
+#include <cerrno>
+#include <csignal>
+#include <cstdio>
 #include <span>
 #include <string_view>
 
@@ -33,8 +33,7 @@ bool is_inside(std::uint64_t offset, std::uint64_t bytes, std::uint64_t total) {
   reply.is_decoded = is_decoded ? 1 : 0;
   const std::size_t length = std::min(message.size(), sizeof reply.message - 1);
   std::transform(message.begin(), message.begin() + static_cast<std::ptrdiff_t>(length),
-                 reply.message,
-                 [](char c) { return c >= ' ' && c <= '~' ? c : '?'; });
+                 reply.message, [](char c) { return c >= ' ' && c <= '~' ? c : '?'; });
   const ssize_t written = write(kChildResultFd, &reply, sizeof reply);
   _exit(written == sizeof reply ? kExitOk : kExitFailure);
 }
@@ -94,7 +93,8 @@ void run_decode_child(const DecodeJob& job, const ChildSetup& setup) {
   prctl(PR_SET_PDEATHSIG, SIGKILL);
   if (getppid() != setup.server) _exit(kExitFailure);
   prctl(PR_SET_NAME, "decoder-child");
-  void* encoded = map_run(setup.read_only_ring_fd, job.encoded_offset, job.encoded_bytes, PROT_READ);
+  void* encoded =
+      map_run(setup.read_only_ring_fd, job.encoded_offset, job.encoded_bytes, PROT_READ);
   void* pixels =
       map_run(setup.ring_fd, job.pixels_offset, job.pixels_bytes, PROT_READ | PROT_WRITE);
   keep_only(setup);
