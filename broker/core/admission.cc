@@ -73,7 +73,6 @@ std::optional<Refused> check_room(CoreState& s, const ClientGenerate& generate) 
 // All images are here, and their pixels can fit.
 std::optional<Refused> check_upload(CoreState& s, const GenerateRequest& request) {
   const auto found = s.uploads.find(request.id);
-  if (found != s.uploads.end() && found->second.refusal) return found->second.refusal;
   const std::size_t begun = found == s.uploads.end() ? 0 : found->second.images.size();
   if (begun > request.num_images) {
     return refusal(Code::kInvalidArgument, std::to_string(begun) + " images were put; images is " +
@@ -189,11 +188,16 @@ std::uint64_t estimate_prompt(const CoreState& s, const Request& r) {
 void handle_generate(CoreState& s, ClientGenerate generate) {
   const RequestId id = generate.request.id;
   const XXH128_hash_t body_hash = XXH3_128bits(generate.body.data(), generate.body.size());
+  std::optional<Refused> malformed;
+  if (const auto& error = generate.malformed) malformed = refusal(error->code, error->message);
   if (Request* known = find_request(s, id)) {
-    attach(s, generate, *known, body_hash);
-    return;
+    if (!malformed) return attach(s, generate, *known, body_hash);
+    malformed->id = id;
+    return refuse(s, generate.client, std::move(*malformed));  // the request goes on
   }
-  std::optional<Refused> why = check_room(s, generate);
+  std::optional<Refused> why = refused_try(s, id);
+  if (!why) why = std::move(malformed);
+  if (!why) why = check_room(s, generate);
   if (!why) {
     const Status checked = check_request(generate.request, s.limits, s.facts ? &*s.facts : nullptr);
     if (!checked) why = refusal(checked.error().code, checked.error().message);

@@ -31,7 +31,7 @@ struct CoreLimits {
   Nanos record_ttl_when_full = 10 * kSecond;
   Nanos keepalive = kSecond;
   Nanos blocked_retry = 50 * kMillisecond;  // a client whose socket was full is tried again
-  Nanos restart_grace = 60 * kSecond;       // after a recovery: missing images are our fault
+  Nanos restart_grace = 60 * kSecond;       // after a start: missing images may be our fault
 
   // Text bytes reserved in the ledger for each token: the model's longest token is rare, its
   // average is about four bytes.

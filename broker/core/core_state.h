@@ -215,7 +215,7 @@ struct CoreState {
   Nanos next_keepalive = 0;
 
   bool draining = false;
-  Nanos recovered_at = -1;        // -1: the ledger was new
+  Nanos recovered_at = 0;         // when this broker started
   std::deque<Nanos> completions;  // the last ones, for the retry hint
   CoreCounters counters;
 };

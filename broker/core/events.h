@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <variant>
@@ -15,19 +16,23 @@ namespace facet {
 // ---- from clients --------------------------------------------------------------------------
 
 // A chunk of an encoded image. `bytes` needs to live during the step only.
+// `malformed`: the codec refused it, and the whole upload is refused. Of `chunk` only id, image and
+// offset are told then; the largest number stands for what of them could not be read.
 struct ClientPut {
   ClientToken client = 0;
   PutChunk chunk;
   std::string_view bytes;
+  std::optional<Error> malformed = {};
 };
 
 // `body` is the request's canonical encoding with next_index 0: what the ledger keeps, what
 // CoreSeams::parse_request() reads back, and what tells a repeated request from another one under
-// the same id.
+// the same id. `malformed`: the codec refused it, and of `request` only the id is told.
 struct ClientGenerate {
   ClientToken client = 0;
   GenerateRequest request;
   std::string body;
+  std::optional<Error> malformed = {};
 };
 
 struct ClientCancel {

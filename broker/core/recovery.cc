@@ -98,7 +98,7 @@ void recover(CoreState& s) {
     recover_unfinished(s, *view, scan.handling == view->index);
   }
   const std::size_t freed = s.ring.free_unadopted();
-  if (s.ledger.epoch() > 1) s.recovered_at = s.now;
+  s.recovered_at = s.now;
   if (s.ledger.epoch() > 1 || scan.num_damaged > 0) {
     log(s, LogLine::Level::kInfo,
         "took over " + std::to_string(unfinished.size()) + " unfinished and " +

@@ -44,16 +44,19 @@ Status check_images(const GenerateRequest& request) {
 
 Status check_sampling(const SamplingParams& p) {
   FACET_TRY_STATUS(check_range("temperature", p.temperature, 0.0, kMaxTemperature));
-  FACET_TRY_STATUS(check_range("top_p", p.top_p, 0.0, 1.0));
+  FACET_TRY_STATUS(check_range("top_p", p.top_p, kMinTopP, 1.0));
   FACET_TRY_STATUS(check_range("min_p", p.min_p, 0.0, 1.0));
-  FACET_TRY_STATUS(check_range("repetition_penalty", p.repetition_penalty, 0.0, kMaxPenalty));
+  if (p.repetition_penalty != 0.0) {
+    FACET_TRY_STATUS(
+        check_range("repetition_penalty", p.repetition_penalty, kMinPenalty, kMaxPenalty));
+  }
   FACET_TRY_STATUS(check_range("presence_penalty", p.presence_penalty, -kMaxAdditivePenalty,
                                kMaxAdditivePenalty));
   FACET_TRY_STATUS(check_range("frequency_penalty", p.frequency_penalty, -kMaxAdditivePenalty,
                                kMaxAdditivePenalty));
-  if (p.top_p <= 0.0) return Error(Code::kInvalidArgument, "top_p is 0: no token would be left");
   if (p.min_tokens > p.max_tokens) {
-    return beyond(Code::kInvalidArgument, "min_tokens", p.min_tokens, p.max_tokens);
+    return Error(Code::kInvalidArgument, "min_tokens is " + std::to_string(p.min_tokens) +
+                                             "; max_tokens is " + std::to_string(p.max_tokens));
   }
   return {};
 }
@@ -71,10 +74,7 @@ Status check_request(GenerateRequest& request, const CoreLimits& limits, const M
   }
   FACET_TRY_STATUS(check_images(request));
   SamplingParams& sampling = request.sampling;
-  if (sampling.max_tokens == 0) {
-    sampling.max_tokens =
-        std::max(limits.max_tokens_default, std::min(sampling.min_tokens, limits.max_tokens_limit));
-  }
+  if (sampling.max_tokens == 0) sampling.max_tokens = limits.max_tokens_default;
   if (sampling.max_tokens > limits.max_tokens_limit) {
     return beyond(Code::kTooLarge, "max_tokens", sampling.max_tokens, limits.max_tokens_limit);
   }

@@ -47,6 +47,10 @@ Refused exhausted(const CoreState& s, std::string message) {
   return {{}, Code::kExhausted, std::move(message), retry_hint_ms(s)};
 }
 
+Refused refusal_of(const Error& error) {
+  return {{}, error.code, error.message, 0};
+}
+
 std::string image_name(std::uint32_t index) {
   return "image " + std::to_string(index);
 }
@@ -172,9 +176,11 @@ std::optional<Refused> store_chunk(CoreState& s, const ClientPut& put, Upload& u
 }  // namespace
 
 Refused missing_image(const CoreState& s, const RequestId& id, std::uint32_t index) {
-  // A new broker does not know what its predecessor was sent: the client shall send all again.
-  if (s.recovered_at >= 0 && s.now - s.recovered_at < s.limits.restart_grace) {
-    return {id, Code::kClosed, image_name(index) + " was lost with a restart: send all again",
+  // A new broker does not know what a former one was sent, not even whether there was one: the
+  // client shall send all again.
+  if (s.now - s.recovered_at < s.limits.restart_grace) {
+    return {id, Code::kClosed,
+            image_name(index) + " is not here; the server has just started: send everything again",
             static_cast<std::uint32_t>(s.limits.retry_hint_min / kMillisecond)};
   }
   return {id, Code::kInvalidArgument,
@@ -199,8 +205,9 @@ void handle_put(CoreState& s, const ClientPut& put) {
   }
   if (found == s.uploads.end()) {
     if (s.uploads.size() >= s.limits.max_uploads) {
-      Refused why =
-          exhausted(s, "too many requests are being sent: " + std::to_string(s.uploads.size()));
+      Refused why = put.malformed ? refusal_of(*put.malformed)
+                                  : exhausted(s, "too many requests are being sent: " +
+                                                     std::to_string(s.uploads.size()));
       why.id = id;
       refuse(s, put.client, std::move(why));
       return;
@@ -214,7 +221,9 @@ void handle_put(CoreState& s, const ClientPut& put) {
     client_of(s, put.client).bytes += upload.bytes;
   }
   std::optional<Refused> why;
-  if (s.draining) {
+  if (put.malformed) {
+    why = refusal_of(*put.malformed);
+  } else if (s.draining) {
     why = Refused{{}, Code::kClosed, "the server is shutting down", 1000};
   } else {
     why = check_chunk(s, put);
@@ -230,6 +239,11 @@ void refuse_try(CoreState& s, const RequestId& id, const Refused& why) {
   release_images(s, found->second);
   found->second.refusal = why;
   s.due_clients.insert(found->second.owner);
+}
+
+std::optional<Refused> refused_try(const CoreState& s, const RequestId& id) {
+  const auto found = s.uploads.find(id);
+  return found == s.uploads.end() ? std::nullopt : found->second.refusal;
 }
 
 void drop_upload(CoreState& s, const RequestId& id) {

@@ -11,6 +11,8 @@ void handle_put(CoreState& s, const ClientPut& put);
 // The generate of an upload was refused: its slots are given back, and until its images begin again
 // a repeated generate gets the same answer (the first may still be under way to the client).
 void refuse_try(CoreState& s, const RequestId& id, const Refused& why);
+// Why the upload's try was refused, if it was.
+std::optional<Refused> refused_try(const CoreState& s, const RequestId& id);
 // Forgets an upload and gives its slots back.
 void drop_upload(CoreState& s, const RequestId& id);
 // Hands the images of a complete upload over: the caller owns the slots from now on.

@@ -67,7 +67,7 @@ void ClientPort::handle(const Router::Message& message, ClientToken client) {
       spdlog::info("malformed_message client={} code={} error=\"{}\" skipped={}", client,
                    code_name(decoded.error().code), decoded.error().message, skipped);
     }
-    refuse(message.identity, message, decoded.error(), 0);
+    refuse_malformed(message, client, decoded.error());
   } else if (const auto* put = std::get_if<PutChunk>(&*decoded)) {
     sink_(ClientPut{client, *put, chunk_of(message).value_or(std::string_view())});
   } else if (auto* generate = std::get_if<GenerateRequest>(&*decoded)) {
@@ -77,6 +77,19 @@ void ClientPort::handle(const Router::Message& message, ClientToken client) {
     sink_(ClientCancel{client, cancel->id});
   } else {
     reply(message.identity, encode_message(StatusReply{status_json_()}));
+  }
+}
+
+// The core answers for a put and a generate: what it keeps under their id is refused with them.
+void ClientPort::refuse_malformed(const Router::Message& message, ClientToken client,
+                                  const Error& error) {
+  auto salvaged = salvage_client_message(message.map.to_string_view());
+  if (salvaged && std::holds_alternative<PutChunk>(*salvaged)) {
+    sink_(ClientPut{client, std::get<PutChunk>(*salvaged), {}, error});
+  } else if (salvaged && std::holds_alternative<GenerateRequest>(*salvaged)) {
+    sink_(ClientGenerate{client, std::get<GenerateRequest>(std::move(*salvaged)), {}, error});
+  } else {
+    refuse(message.identity, message, error, 0);
   }
 }
 

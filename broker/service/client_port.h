@@ -1,5 +1,6 @@
 // Messages between the broker and its clients: ZeroMQ on one side, core events on the other.
-// Nothing a client sends reaches the core before the codec has accepted it.
+// Nothing a client sends reaches the core before the codec has accepted it; of a put or generate
+// that it refused the core is told the id, so that what it keeps of the upload goes.
 #pragma once
 
 #include <cstdint>
@@ -45,6 +46,7 @@ class ClientPort {
 
  private:
   void handle(const Router::Message& message, ClientToken client);
+  void refuse_malformed(const Router::Message& message, ClientToken client, const Error& error);
   void refuse(const std::string& identity, const Router::Message& message, const Error& error,
               std::uint32_t retry_after_ms);
   void reply(const std::string& identity, const std::string& payload);

@@ -1,4 +1,6 @@
 // Client -> broker.
+#include <limits>
+
 #include "common/protocol/codec.h"
 #include "common/protocol/envelope.h"
 #include "common/protocol/limits.h"
@@ -73,6 +75,37 @@ std::optional<RequestId> find_request_id(std::string_view bytes) {
   map.id("id", id);
   if (error) return std::nullopt;
   return id;
+}
+
+std::optional<ClientMessage> salvage_client_message(std::string_view bytes) {
+  const auto handle = wire::parse(bytes, {kMaxMapBytes, kMaxItems});
+  if (!handle) return std::nullopt;
+  // Each value by a reader of its own: one that is wrong spoils no other.
+  const auto read = [&](auto what) {
+    std::optional<Error> error;
+    MapReader map(handle->get(), {}, error);
+    what(map);
+    return !error;
+  };
+  RequestId id;
+  std::string_view type;
+  if (!read([&](MapReader& map) { map.id("id", id); })) return std::nullopt;
+  if (!read([&](MapReader& map) { map.name("type", type, Need::kRequired); })) return std::nullopt;
+  if (type == "cancel") return CancelRequest{id};
+  if (type == "generate") {
+    GenerateRequest request;
+    request.id = id;
+    return request;
+  }
+  if (type != "put") return std::nullopt;
+  PutChunk put{id, 0, 0, 0};
+  if (!read([&](MapReader& map) { map.uint("image", put.image, Need::kRequired); })) {
+    put.image = std::numeric_limits<std::uint32_t>::max();
+  }
+  if (!read([&](MapReader& map) { map.uint("offset", put.offset, Need::kRequired); })) {
+    put.offset = std::numeric_limits<std::uint64_t>::max();
+  }
+  return put;
 }
 
 std::string encode_message(const PutChunk& put) {

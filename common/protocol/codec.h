@@ -29,6 +29,11 @@ Result<ClientMessage> decode_client_message(std::string_view map,
 // Nothing if there is no readable id.
 std::optional<RequestId> find_request_id(std::string_view map);
 
+// What can be read of a map that decode_client_message() refused, so that whoever keeps the upload
+// under its id can drop it: the id of a generate, a cancel or a put; of a put its image and offset
+// too, or the largest number for one that cannot be read. Nothing without a readable id and type.
+std::optional<ClientMessage> salvage_client_message(std::string_view map);
+
 // Broker -> client, broker -> worker, worker -> broker. A peer that sends what these refuse broke
 // the protocol: the code is kCorrupt.
 Result<BrokerMessage> decode_broker_message(std::string_view map);

@@ -80,11 +80,14 @@ void read_params(MapReader& map, SamplingParams& params) {
   map.uint("max_tokens", params.max_tokens, kOptional);
   map.uint("min_tokens", params.min_tokens, kOptional);
   map.number("temperature", params.temperature, kOptional, 0.0, kMaxTemperature);
-  map.number("top_p", params.top_p, kOptional, 0.0, 1.0);
-  if (params.top_p == 0.0) map.fail(Code::kInvalidArgument, "top_p", "must be above 0");
+  map.number("top_p", params.top_p, kOptional, kMinTopP, 1.0);
   map.uint("top_k", params.top_k, kOptional);
   map.number("min_p", params.min_p, kOptional, 0.0, 1.0);
   map.number("repetition_penalty", params.repetition_penalty, kOptional, 0.0, kMaxPenalty);
+  if (params.repetition_penalty != 0.0 && params.repetition_penalty < kMinPenalty) {
+    map.fail(Code::kInvalidArgument, "repetition_penalty",
+             "must be 0 or between 0.001 and 100");
+  }
   map.number("presence_penalty", params.presence_penalty, kOptional, -kMaxAdditivePenalty,
              kMaxAdditivePenalty);
   map.number("frequency_penalty", params.frequency_penalty, kOptional, -kMaxAdditivePenalty,

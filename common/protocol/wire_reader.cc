@@ -60,6 +60,12 @@ MapReader::MapReader(const msgpack::object& object, Path path, std::optional<Err
       fail(Code::kInvalidArgument, "", "keys must be strings");
       return;
     }
+    const std::string_view key = text_of(map_->ptr[i].key);
+    for (std::uint32_t j = 0; j < i; ++j) {  // at most kMaxMsgpackMap keys
+      if (text_of(map_->ptr[j].key) != key) continue;
+      fail(Code::kInvalidArgument, "", printable_quote(key) + " is given twice");
+      return;
+    }
   }
 }
 
@@ -84,19 +90,11 @@ void MapReader::only(std::initializer_list<std::string_view> names) {
 }
 
 const msgpack::object* MapReader::any(std::string_view key, Need need) {
-  const msgpack::object* found = nullptr;
   for (std::uint32_t i = 0; map_ != nullptr && i < map_->size; ++i) {
-    if (text_of(map_->ptr[i].key) != key) continue;
-    if (found != nullptr) {
-      fail(Code::kInvalidArgument, key, "given twice");
-      return nullptr;
-    }
-    found = &map_->ptr[i].val;
+    if (text_of(map_->ptr[i].key) == key) return &map_->ptr[i].val;
   }
-  if (found == nullptr && map_ != nullptr && need == Need::kRequired) {
-    fail(Code::kInvalidArgument, key, "missing");
-  }
-  return found;
+  if (map_ != nullptr && need == Need::kRequired) fail(Code::kInvalidArgument, key, "missing");
+  return nullptr;
 }
 
 void MapReader::read_uint(std::string_view key, std::uint64_t& out, Need need, std::uint64_t min,

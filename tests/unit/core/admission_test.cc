@@ -131,7 +131,11 @@ TEST(RequestCheck, NamesWhatIsWrong) {
   EXPECT_TRUE(refuses([](auto& r) { r.sampling.max_tokens = 1 << 20; }, "max_tokens"));
   EXPECT_TRUE(refuses([](auto& r) { r.sampling.temperature = NAN; }, "temperature"));
   EXPECT_TRUE(refuses([](auto& r) { r.sampling.top_p = 0; }, "top_p"));
-  EXPECT_TRUE(refuses([](auto& r) { r.sampling.min_tokens = 20000; }, "min_tokens"));
+  EXPECT_TRUE(refuses([](auto& r) { r.sampling.top_p = 1e-300; }, "top_p"));
+  EXPECT_TRUE(refuses([](auto& r) { r.sampling.repetition_penalty = 9e-4; }, "repetition_penalty"));
+  EXPECT_FALSE(refuses([](auto& r) { r.sampling.repetition_penalty = 1e-3; }, ""));
+  EXPECT_TRUE(refuses([](auto& r) { r.sampling.min_tokens = 300; },
+                      "min_tokens is 300; max_tokens is 256"));
   EXPECT_TRUE(refuses([](auto& r) { r.deadline_ms = UINT32_MAX; }, "deadline_ms"));
   EXPECT_TRUE(refuses(
       [](auto& r) {

@@ -52,6 +52,24 @@ TEST_F(Recovery, UploadsAreLostAndTheirSlotsFree) {
   EXPECT_TRUE(core->is_idle());
 }
 
+// A restart of everything: this broker's ledger is new, its clients are not.
+TEST_F(Recovery, AFirstLifeTakesMissingImagesForLostOnesForAMinute) {
+  EXPECT_EQ(core->status().epoch, 1u);
+  generate(request(1, 1));
+  ASSERT_EQ(told<Refused>().size(), 1u);
+  EXPECT_EQ(told<Refused>()[0].code, Code::kClosed);
+  EXPECT_GT(told<Refused>()[0].retry_after_ms, 0u);
+  put(1, 0, fake_image(9, 9));
+  generate(request(1, 1));
+  generate(request(2));  // text alone lacks nothing
+  EXPECT_EQ(told<Accepted>().size(), 2u);
+  tick(limits.restart_grace);
+  generate(request(3, 1));
+  ASSERT_EQ(told<Refused>().size(), 2u);
+  EXPECT_EQ(told<Refused>()[1].code, Code::kInvalidArgument);
+  EXPECT_EQ(told<Refused>()[1].retry_after_ms, 0u);
+}
+
 TEST_F(Recovery, LostImagesOrAnUnreadableBodyEndTheRequestNotTheBroker) {
   ask_with_images(1, 1);
   generate(request(2));

@@ -69,6 +69,7 @@ TEST_F(Upload, BytesOfOneClientAreBounded) {
 }
 
 TEST_F(Upload, NothingFollowingFor30SecondsForgetsIt) {
+  tick(limits.restart_grace);
   put(1, 0, fake_image(9, 9));
   tick(limits.upload_ttl);
   EXPECT_EQ(ring->use(RingArena::kIngest).used, 0u);
@@ -93,6 +94,63 @@ TEST_F(Upload, AfterARestartMissingImagesAreTheServersFault) {
   ASSERT_EQ(told<Refused>().size(), 1u);
   EXPECT_EQ(told<Refused>()[0].code, Code::kClosed);
   EXPECT_GT(told<Refused>()[0].retry_after_ms, 0u);
+}
+
+TEST_F(Upload, AMalformedChunkRefusesTheTryOnceAndTheGenerateWithTheSame) {
+  const std::string image = fake_image(9, 9, 98);
+  const std::string_view half = std::string_view(image).substr(0, 49);
+  const Error beyond(Code::kInvalidArgument, "offset: 49 and a chunk of 51 bytes exceed 98");
+  step(ClientPut{1, {id(1), 0, 98, 0}, half});
+  step(ClientPut{1, {id(1), 0, 0, 49}, {}, beyond});
+  EXPECT_EQ(ring->use(RingArena::kIngest).used, 0u);
+  step(ClientPut{1, {id(1), 0, 98, 49}, half});
+  step(ClientPut{1, {id(1), 0, 0, 98}, {}, beyond});
+  ASSERT_EQ(told<Refused>().size(), 1u);
+  generate(request(1, 1));
+  ASSERT_EQ(told<Refused>().size(), 2u);
+  for (const Refused& refused : told<Refused>()) {
+    EXPECT_EQ(refused.id, id(1));
+    EXPECT_EQ(refused.message, beyond.message);
+    EXPECT_EQ(refused.retry_after_ms, 0u);
+  }
+  EXPECT_EQ(core->num_unfinished(), 0u);
+  put(1, 0, image);
+  generate(request(1, 1));
+  EXPECT_EQ(told<Accepted>().size(), 1u);
+}
+
+TEST_F(Upload, MalformedFromItsFirstChunkIsOneRefusalAndTheGenerateOne) {
+  const Error large(Code::kTooLarge, "put: a chunk of 1048577 bytes exceeds 1048576");
+  for (std::uint64_t i = 0; i < 3; ++i) {
+    step(ClientPut{1, {id(1), 0, 0, i * 1048577}, {}, large});
+  }
+  step(ClientPut{1, {id(1), UINT32_MAX, 0, UINT64_MAX}, {}, large});  // neither could be read
+  EXPECT_EQ(told<Refused>().size(), 1u);
+  GenerateRequest wrong = request(1, 1);
+  wrong.sampling.max_tokens = 1 << 20;  // is told of its upload first
+  generate(wrong);
+  ASSERT_EQ(told<Refused>().size(), 2u);
+  EXPECT_EQ(told<Refused>()[1].code, Code::kTooLarge);
+  EXPECT_EQ(told<Refused>()[1].message, large.message);
+}
+
+TEST_F(Upload, AMalformedGenerateKeepsNothingOfItsUploadAndHarmsNoAcceptedRequest) {
+  const Error error(Code::kInvalidArgument, "params.top_p: 2 is not between 0 and 1");
+  GenerateRequest only_id;
+  only_id.id = id(1);
+  put(1, 0, fake_image(9, 9));
+  step(ClientGenerate{1, only_id, {}, error});
+  EXPECT_EQ(ring->use(RingArena::kIngest).used, 0u);
+  generate(request(1, 1));
+  ASSERT_EQ(told<Refused>().size(), 2u);
+  EXPECT_EQ(told<Refused>()[1].message, error.message);
+  ask_with_images(2, 1);
+  only_id.id = id(2);
+  step(ClientPut{1, {id(2), 0, 0, 0}, {}, error});
+  EXPECT_EQ(told<Refused>().size(), 2u);
+  step(ClientGenerate{1, only_id, {}, error});
+  EXPECT_EQ(told<Refused>().size(), 3u);
+  EXPECT_EQ(core->num_unfinished(), 1u);
 }
 
 TEST_F(Upload, GarbageChunksAreRefused) {

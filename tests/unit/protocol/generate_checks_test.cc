@@ -51,8 +51,18 @@ TEST(Params, NumbersOutsideTheirBounds) {
   }
   expect_refused(with_param("temperature", -0.1), "-0.1 is not between 0 and 100",
                  Code::kInvalidArgument);
-  expect_refused(with_param("top_p", 0), "params.top_p: must be above 0", Code::kInvalidArgument);
-  expect_refused(with_param("top_p", 1.01), "between 0 and 1", Code::kInvalidArgument);
+  for (const double value : {0.0, 1e-300, 0.99e-9, 1.01}) {
+    expect_refused(with_param("top_p", value), "is not between 1e-09 and 1",
+                   Code::kInvalidArgument);
+  }
+  for (const double value : {1e-300, 0.00099}) {
+    expect_refused(with_param("repetition_penalty", value),
+                   "params.repetition_penalty: must be 0 or between 0.001 and 100",
+                   Code::kInvalidArgument);
+  }
+  EXPECT_TRUE(decode_client_message(with_param("top_p", kMinTopP)));
+  EXPECT_TRUE(decode_client_message(with_param("repetition_penalty", 0)));
+  EXPECT_TRUE(decode_client_message(with_param("repetition_penalty", kMinPenalty)));
   EXPECT_TRUE(decode_client_message(with_param("temperature", 1)));  // an integer is a number
   EXPECT_TRUE(decode_client_message(with_param("presence_penalty", -2)));
   EXPECT_TRUE(decode_client_message(with_param("top_p", 0.5f)));
@@ -155,7 +165,10 @@ TEST(Envelope, VersionTypeAndId) {
   expect_refused(std::string("\x80"), "v: missing", Code::kInvalidArgument);
   expect_refused(std::string("\x91\xc0"), "must be a map", Code::kInvalidArgument);
   expect_refused(std::string("\x81\x01\x02"), "keys must be strings", Code::kInvalidArgument);
-  expect_refused(std::string("\x82\xa1v\x01\xa1v\x01"), "v: given twice", Code::kInvalidArgument);
+  expect_refused(std::string("\x82\xa1v\x01\xa1v\x01"), "message: \"v\" is given twice",
+                 Code::kInvalidArgument);
+  expect_refused(std::string("\x84\xa1v\x01\xa4type\xa6status\xa1x\x01\xa1x\x02"),
+                 "message: \"x\" is given twice", Code::kInvalidArgument);
   expect_refused(encode_message(StatusQuery{}) + "x", "1 bytes after", Code::kInvalidArgument);
 }
 
@@ -173,6 +186,31 @@ TEST(Envelope, IdOfARefusedRequestIsFound) {
   EXPECT_EQ(find_request_id(encode_message(request)), request.id);
   EXPECT_EQ(find_request_id(encode_message(StatusQuery{})), std::nullopt);
   EXPECT_EQ(find_request_id("\xc1"), std::nullopt);
+}
+
+TEST(Envelope, WhatCanBeReadOfARefusedMessageIsSalvaged) {
+  const auto put_of = [](const std::string& bytes) {
+    const auto salvaged = salvage_client_message(bytes);
+    return salvaged && std::holds_alternative<PutChunk>(*salvaged) ? std::get<PutChunk>(*salvaged)
+                                                                   : PutChunk{};
+  };
+  PutChunk put = put_of(encode_message(PutChunk{samples::id(), 70, 0, 1ull << 40}));
+  EXPECT_EQ(put.id, samples::id());
+  EXPECT_EQ(put.image, 70u);
+  EXPECT_EQ(put.offset, 1ull << 40);
+  std::string bytes = encode_message(PutChunk{samples::id(), 0, 1, 0});
+  bytes[bytes.find("image")] = 'I';
+  bytes[bytes.find("offset")] = 'O';
+  put = put_of(bytes);
+  EXPECT_EQ(put.id, samples::id());
+  EXPECT_EQ(put.image, UINT32_MAX);
+  EXPECT_EQ(put.offset, UINT64_MAX);
+  EXPECT_EQ(put_of(encode_message(PutChunk{})).id, RequestId{});  // an id of zeros
+  const auto generate = salvage_client_message(encode_message(samples::generate()));
+  ASSERT_TRUE(generate && std::holds_alternative<GenerateRequest>(*generate));
+  EXPECT_EQ(std::get<GenerateRequest>(*generate).id, samples::id());
+  EXPECT_FALSE(salvage_client_message(encode_message(StatusQuery{})));
+  EXPECT_FALSE(salvage_client_message("\xc1"));
 }
 
 TEST(Put, ChunkAndItsPlace) {
