@@ -238,6 +238,7 @@ void refuse_try(CoreState& s, const RequestId& id, const Refused& why) {
   if (found == s.uploads.end()) return;
   release_images(s, found->second);
   found->second.refusal = why;
+  found->second.begun = ~std::uint64_t{0};  // the try is at its end: what begins now is a new one
   s.due_clients.insert(found->second.owner);
 }
 

@@ -8,7 +8,7 @@ namespace facet::core {
 
 void handle_put(CoreState& s, const ClientPut& put);
 
-// The generate of an upload was refused: its slots are given back, and until its images begin again
+// The generate of an upload was refused: its slots are given back, and until an image begins again
 // a repeated generate gets the same answer (the first may still be under way to the client).
 void refuse_try(CoreState& s, const RequestId& id, const Refused& why);
 // Why the upload's try was refused, if it was.

@@ -70,6 +70,18 @@ TEST_F(Recovery, AFirstLifeTakesMissingImagesForLostOnesForAMinute) {
   EXPECT_EQ(told<Refused>()[1].retry_after_ms, 0u);
 }
 
+TEST_F(Recovery, AnUploadCutInTwoByARestartSucceedsWhenAllIsSentAgain) {
+  put(1, 0, fake_image(9, 9));
+  start();
+  put(1, 1, fake_image(9, 9));
+  generate(request(1, 2));
+  ASSERT_EQ(told<Refused>().size(), 1u);
+  EXPECT_GT(told<Refused>()[0].retry_after_ms, 0u);
+  ask_with_images(1, 2);
+  EXPECT_EQ(told<Refused>().size(), 1u);
+  EXPECT_EQ(told<Accepted>().size(), 1u);
+}
+
 TEST_F(Recovery, LostImagesOrAnUnreadableBodyEndTheRequestNotTheBroker) {
   ask_with_images(1, 1);
   generate(request(2));
