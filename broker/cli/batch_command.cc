@@ -52,8 +52,8 @@ Result<BatchItems> list_items(const BatchOptions& options) {
   }
   // What would fail for every image is wrong use. Each question of a file is judged by itself.
   const bool is_common = options.questions.empty();
-  FACET_TRY_STATUS(check_request(options.prompt, is_common ? items.items[0].prompt : "x",
-                                 is_common ? 1 : 0));
+  FACET_TRY_STATUS(
+      check_request(options.prompt, is_common ? items.items[0].prompt : "x", is_common ? 1 : 0));
   return items;
 }
 
@@ -81,8 +81,7 @@ void say_what_is_skipped(const BatchItems& items, const ResultFile& file, Progre
 Status forget_failures(ResultFile& file, const BatchItems& items, const BatchOptions& options,
                        const std::string& model, Progress& progress) {
   const auto which = options.retry_failed ? DropFailures::kAll : DropFailures::kChanged;
-  const std::size_t dropped =
-      FACET_TRY(drop_failures(file, items, options.prompt, model, which));
+  const std::size_t dropped = FACET_TRY(drop_failures(file, items, options.prompt, model, which));
   const std::string again = std::to_string(dropped) + " failures";
   if (options.retry_failed) {
     progress.message("facet: " + again + " are asked again");
@@ -167,10 +166,12 @@ void add_batch_command(CLI::App& app, BatchOptions& options) {
 
 Each line of the output holds the image, its content's key, the answer, or an "error". Run the same
 command again to go on after an interruption: what is answered is not asked again, whatever the
-files are called by then; a failure is, once its file has changed. Symbolic links inside folders are
-skipped; one that is named, or that a pattern matches, is followed. Ctrl-C finishes the answers under way; a second one leaves them.
+files are called by then; a failure is, once its file has changed. Ctrl-C finishes the answers under
+way; a second one leaves them. Symbolic links inside folders are skipped; one that is named, or that
+a pattern matches, is followed.
 Without a running daemon a private one is started; `facet run --help` says with which model.
-Exit codes: 0 all answered, 1 some failed or the output cannot be written, 2 wrong use, 3 no daemon, 130 interrupted.)");
+Exit codes: 0 all answered, 1 some failed or the output cannot be written, 2 wrong use, 3 no daemon,
+130 interrupted.)");
 }
 
 int batch_command(const BatchOptions& options) {

@@ -32,7 +32,7 @@ bool is_image_name(const fs::path& path) {
   return extension == ".jpg" || extension == ".jpeg" || extension == ".png" || extension == ".webp";
 }
 
-// "./a//b" is "a/b". A path with ".." stays: what is above a linked folder is not its text's parent.
+// "./a//b" is "a/b". A path with ".." stays: "link/.." is where the link leads, then up.
 std::string plain_path(const std::string& path) {
   const fs::path given(path);
   if (std::ranges::find(given, fs::path("..")) != given.end()) return path;

@@ -26,7 +26,8 @@ struct BatchItems {
 
 // Each source is a file, a folder, or (if no such file exists) a pattern with * ? []. Files of a
 // folder are taken if their extension is that of a supported image, in the order of their names.
-// A path that comes twice ("a.png", "./a.png") is one item. kNotFound: a source does not exist or matches nothing.
+// A path that comes twice ("a.png", "./a.png") is one item. kNotFound: a source does not exist or
+// matches nothing.
 Result<BatchItems> list_images(const std::vector<std::string>& sources, bool recursive,
                                const std::string& prompt);
 

@@ -14,8 +14,9 @@
 namespace facet {
 
 // Owns a facetd in a session of its own (Ctrl-C does not reach it) and its temporary folder.
-// It ends with this object; when this process is killed, facetd ends by itself and a small process
-// that waits for that removes the folder (if that is killed too, the next private daemon does). To be made before there are threads: it forks.
+// It ends with this object. When this process is killed, facetd ends by itself, and a small process
+// that waits for that removes the folder; if that is killed too, the next private daemon does.
+// To be made before there are threads: it forks.
 class PrivateDaemon {
  public:
   // Starts facetd with this configuration, but runtime_dir, socket and log file in the new folder,

@@ -306,5 +306,6 @@ print(f"seed {SEED}")
 run_cases([answers_every_image, survives_kills_of_itself_and_of_workers,
            ctrl_c_finishes_what_is_under_way, a_second_batch_is_refused,
            failures_are_listed_and_retried, a_mended_file_loses_its_failure,
-           wrong_use_writes_nothing, a_full_disk_stops_it_and_counts_what_is_there, csv_holds_the_same, questions_of_a_file,
+           wrong_use_writes_nothing, a_full_disk_stops_it_and_counts_what_is_there,
+           csv_holds_the_same, questions_of_a_file,
            a_daemon_that_goes_stops_the_batch, a_private_daemon_serves_a_batch])

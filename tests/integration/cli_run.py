@@ -139,7 +139,8 @@ def what_cannot_be_written_is_told():
         for words in (("run", "-p", "x", *at), ("run", "-p", "x", "--json", *at), ("status", *at)):
             done = FACET.run(*words, stdout=full)
             expect_exit(done, 1)
-            expect(done.err == "facet: cannot write the answer: No space left on device\n", done.err)
+            expect(done.err == "facet: cannot write the answer: No space left on device\n",
+                   done.err)
 
 
 def a_private_daemon_leaves_nothing():

@@ -107,9 +107,9 @@ TEST(ListQuestions, ImagesBesideTheFile) {
 
 TEST(ListQuestions, ErrorsNameTheLine) {
   const TempDir dir;
-  for (const char* bad : {"{", "[]", "{\"image\": \"a.png\"}", "{\"question\": 7}",
-                          "{\"question\": \"x\", \"image\": 7}",
-                          "{\"question\": \"x\", \"image\": [\"a\", null]}"}) {
+  for (const char* bad :
+       {"{", "[]", "{\"image\": \"a.png\"}", "{\"question\": 7}",
+        "{\"question\": \"x\", \"image\": 7}", "{\"question\": \"x\", \"image\": [\"a\", null]}"}) {
     const std::string path = dir.file("q.jsonl", "{\"question\": \"x\"}\n" + std::string(bad));
     const auto items = list_questions(path);
     ASSERT_FALSE(items) << bad;

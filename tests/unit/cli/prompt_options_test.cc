@@ -58,13 +58,13 @@ TEST(PromptOptions, WrongOnesAreRefused) {
 
 TEST(CheckRequest, NamesWhatTheDaemonWouldRefuse) {
   EXPECT_TRUE(check_request(parse("--top-p 0.5 --temperature 1"), "x", 1));
-  for (const auto& [line, named] : std::vector<std::pair<std::string, std::string>>{
-           {"--top-p 2", "top_p: 2 is not between"},
-           {"--top-p 0", "top_p"},
-           {"--temperature nan", "temperature"},
-           {"--temperature inf", "temperature"},
-           {"--min-p -1", "min_p"},
-           {"--deadline nan", "--deadline"}}) {
+  for (const auto& [line, named] :
+       std::vector<std::pair<std::string, std::string>>{{"--top-p 2", "top_p: 2 is not between"},
+                                                        {"--top-p 0", "top_p"},
+                                                        {"--temperature nan", "temperature"},
+                                                        {"--temperature inf", "temperature"},
+                                                        {"--min-p -1", "min_p"},
+                                                        {"--deadline nan", "--deadline"}}) {
     const Status checked = check_request(parse(line), "x", 1);
     ASSERT_FALSE(checked) << line;
     EXPECT_NE(checked.error().message.find(named), std::string::npos) << checked.error().message;
