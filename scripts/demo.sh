@@ -61,11 +61,13 @@ step_end
 step "Ask about the sample images; one worker is killed on the way"
 python3 scripts/demo_kill_worker.py $bin/facet 1 >"$work/killed.json" &
 killer=$!
+asked=$(date +%s%N)
 $bin/facet batch --questions $samples -o "$answers" --max-tokens 16
+milliseconds=$((($(date +%s%N) - asked) / 1000000))
 wait "$killer"
 step_end
 
 printf '\n'
-python3 scripts/demo_table.py $samples "$answers" "$work/killed.json"
+python3 scripts/demo_table.py $samples "$answers" "$work/killed.json" $milliseconds
 echo "Answers: $answers"
 echo "Log:     $work/facetd.log"

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Prints image | question | answer | right? for a batch of known questions, and what was killed.
 
-Usage: demo_table.py QUESTIONS.jsonl ANSWERS.jsonl KILLED.json
+Usage: demo_table.py QUESTIONS.jsonl ANSWERS.jsonl KILLED.json MILLISECONDS
 Part of scripts/demo.sh. Exits 1 when an answer is missing or fewer than nine in ten are right.
 """
 import json
@@ -18,20 +18,23 @@ def main():
     with open(sys.argv[3], encoding="utf-8") as file:
         killed = json.load(file)
     given = {row["index"]: row for row in answers}
-    rows, right, again = [], 0, 0
+    rows, right, again, images = [], 0, 0, 0
     for index, asked in enumerate(questions):
         row = given.get(index)
         text = row["text"].strip() if row and not row.get("error") else "(none)"
         again += bool(row) and row.get("attempts", 1) > 1
         right += text == asked["answer"]
-        image = asked["image"] if isinstance(asked["image"], str) else " + ".join(asked["image"])
-        rows.append((image, asked["question"], text, "yes" if text == asked["answer"] else
+        names = [asked["image"]] if isinstance(asked["image"], str) else asked["image"]
+        images += len(names)
+        rows.append((" + ".join(names), asked["question"], text, "yes" if text == asked["answer"] else
                      f"no ({asked['answer']})"))
     heads = ("image", "question", "answer", "right?")
     widths = [max(len(row[column]) for row in rows + [heads]) for column in range(4)]
     for row in [heads, tuple("-" * width for width in widths)] + rows:
         print(" | ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip())
-    print(f"\n{right} of {len(rows)} right, {len(given)} of {len(rows)} answered.")
+    seconds = int(sys.argv[4]) / 1000
+    print(f"\n{right} of {len(rows)} right, {len(given)} of {len(rows)} answered; "
+          f"{images} images in {seconds:.1f} s, {images / seconds:.1f} images/s.")
     print(f"Worker {killed['worker']} (pid {killed['pid']}) was killed with SIGKILL after "
           f"{killed['answers']} answers, while it held {killed['outstanding']} requests; "
           f"{again} requests went on at a second attempt, none was lost.")
