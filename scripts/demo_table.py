@@ -26,8 +26,8 @@ def main():
         right += text == asked["answer"]
         names = [asked["image"]] if isinstance(asked["image"], str) else asked["image"]
         images += len(names)
-        rows.append((" + ".join(names), asked["question"], text, "yes" if text == asked["answer"] else
-                     f"no ({asked['answer']})"))
+        verdict = "yes" if text == asked["answer"] else f"no ({asked['answer']})"
+        rows.append((" + ".join(names), asked["question"], text, verdict))
     heads = ("image", "question", "answer", "right?")
     widths = [max(len(row[column]) for row in rows + [heads]) for column in range(4)]
     for row in [heads, tuple("-" * width for width in widths)] + rows:
