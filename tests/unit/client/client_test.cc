@@ -139,7 +139,7 @@ TEST(Client, RefusesWhatTheBrokerWouldRefuse) {
   request.sampling.top_p = 7;
   const auto refused = pair.client.submit(request);
   ASSERT_FALSE(refused);
-  EXPECT_EQ(refused.error().message, "params.top_p: 7 is not between 0 and 1");
+  EXPECT_EQ(refused.error().message, "params.top_p: 7 is not between 1e-09 and 1");
   EXPECT_FALSE(pair.client.submit(ask(0, std::string(5 << 20, 'x'))));
   request = ask();
   request.id = RequestId::random();
