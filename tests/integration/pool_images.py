@@ -4,7 +4,10 @@ import io
 import os
 import random
 
-from PIL import Image
+from PIL import Image, ImageFile
+
+# Pillow sizes the buffer of a progressive JPEG by the picture's area; noise can need more.
+ImageFile.MAXBLOCK = 1 << 22
 
 
 def draw(rng, width, height, mode="RGB"):
