@@ -9,6 +9,11 @@ import struct
 import tempfile
 import time
 
+from PIL import ImageFile
+
+# Pillow sizes the buffer of a progressive JPEG by the picture's area; noise can need more.
+ImageFile.MAXBLOCK = 1 << 22
+
 JOB = struct.Struct("<QQQQQIIII")
 REPLY = struct.Struct("<QII240s")
 OK, BAD_IMAGE, CHILD_FAULT, CHILD_KILLED = range(4)
