@@ -143,15 +143,6 @@ void forbid_core_dumps() {
   setrlimit(RLIMIT_CORE, &limit);
 }
 
-// From here on a signal waits until the supervisor's loop takes it: what is made on the way up is
-// removed on the way down, however early the request to stop comes.
-void hold_stop_signals() {
-  sigset_t held;
-  sigemptyset(&held);
-  for (const int number : {SIGTERM, SIGINT, SIGUSR1}) sigaddset(&held, number);
-  sigprocmask(SIG_BLOCK, &held, nullptr);
-}
-
 int serve(const Config& config, const RuntimeDir& folder, const FacetdOptions& options) {
   std::vector<std::string> made;
   const auto exit_code = [&]() -> Result<int> {
@@ -176,7 +167,7 @@ int run_facetd(int argc, char** argv) {
     std::printf("%s: ok\n", options.config_path.c_str());
     return kExitOk;
   }
-  hold_stop_signals();
+  Supervisor::hold_signals();
   if (options.ends_with_parent) {
     if (const Status status = follow_parent(); !status) return fail(status.error(), kExitFailure);
   }

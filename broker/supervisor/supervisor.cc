@@ -27,7 +27,19 @@ Result<std::pair<UniqueFd, UniqueFd>> make_pipe() {
   return std::pair{UniqueFd(ends[0]), UniqueFd(ends[1])};
 }
 
+sigset_t handled_signals() {
+  sigset_t handled;
+  sigemptyset(&handled);
+  for (const int number : kHandledSignals) sigaddset(&handled, number);
+  return handled;
+}
+
 }  // namespace
+
+void Supervisor::hold_signals() {
+  const sigset_t handled = handled_signals();
+  sigprocmask(SIG_BLOCK, &handled, nullptr);
+}
 
 Result<std::unique_ptr<Supervisor>> Supervisor::create(SupervisorSetup setup) {
   std::unique_ptr<Supervisor> supervisor(new Supervisor(std::move(setup)));
@@ -38,10 +50,8 @@ Result<std::unique_ptr<Supervisor>> Supervisor::create(SupervisorSetup setup) {
 Status Supervisor::open_descriptors() {
   epoll_.reset(epoll_create1(EPOLL_CLOEXEC));
   if (!epoll_) return errno_error("epoll_create1", errno);
-  sigset_t handled;
-  sigemptyset(&handled);
-  for (const int number : kHandledSignals) sigaddset(&handled, number);
-  sigprocmask(SIG_BLOCK, &handled, nullptr);
+  hold_signals();
+  const sigset_t handled = handled_signals();
   signals_.reset(signalfd(-1, &handled, SFD_CLOEXEC | SFD_NONBLOCK));
   if (!signals_) return errno_error("signalfd", errno);
   watch(signals_.get());

@@ -37,6 +37,9 @@ struct SupervisorSetup {
 
 class Supervisor {
  public:
+  // From here on a signal waits until run() takes it. Called before anything is made, so that what
+  // is made on the way up is removed on the way down, however early the request to stop comes.
+  static void hold_signals();
   // Blocks the signals it handles; call from the main thread, with no other thread running.
   static Result<std::unique_ptr<Supervisor>> create(SupervisorSetup setup);
 
