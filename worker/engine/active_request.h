@@ -16,7 +16,8 @@ struct ModelEngine::Active {
   Sequence sequence;
   Sampler sampler;
   Answer answer;
-  bool images_released = false;
+  bool images_released = false;           // said, or noted to be said with the next update
+  bool release_is_due = false;            // noted
   std::optional<SequenceEnd::Kind> ends;  // without another step: cancelled, or complete already
 
   // An update that begins at the answer's next token.
@@ -26,6 +27,14 @@ struct ModelEngine::Active {
     update.attempt = spec.attempt;
     update.index = answer.num_tokens();
     return update;
+  }
+  // All tokens of the answer are chosen or being chosen: it takes part in no further step.
+  bool all_launched() const {
+    return answer.num_tokens() + static_cast<std::uint32_t>(sequence.num_pending) >=
+           answer.max_tokens();
+  }
+  bool all_encoded() const {
+    return !spec.images.empty() && sequence.num_encoded == sequence.prompt.images.size();
   }
   std::uint32_t num_image_tokens() const {
     std::int32_t sum = 0;

@@ -28,6 +28,7 @@ class Answer {
   // The held-back rest of the text; once, after the end.
   std::string finish();
   std::uint32_t num_tokens() const { return num_tokens_; }
+  std::uint32_t max_tokens() const { return max_tokens_; }
 
  private:
   bool is_eos(std::int32_t token) const;

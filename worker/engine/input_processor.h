@@ -1,10 +1,9 @@
-// The part of a model family that needs no arithmetic: conversations to tokens and positions,
-// pixels to patches. One implementation per family.
+// The part of a model family that needs no arithmetic: conversations to tokens and positions. One
+// implementation per family.
 #pragma once
 
 #include <cstdint>
 #include <span>
-#include <vector>
 
 #include "common/base/result.h"
 #include "worker/engine/engine.h"
@@ -22,10 +21,6 @@ class InputProcessor {
   // sizes, not their pixels.
   virtual Result<Prompt> build(const GenerateRequest& request,
                                std::span<const ImageView> images) const = 0;
-
-  // Reads the pixels once, in the caller's thread. The result lies in `storage`.
-  virtual Result<ImagePatches> preprocess(const ImageView& image, const ImageSpan& span,
-                                          std::vector<float>& storage) const = 0;
 
   virtual const Tokenizer& tokenizer() const = 0;
 };

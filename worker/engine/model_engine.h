@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <deque>
 #include <memory>
 #include <span>
 #include <string>
@@ -37,7 +38,7 @@ class ModelEngine final : public Engine {
   std::uint32_t capacity() const override { return parts_.capacity; }
   Status add(SequenceSpec spec) override;
   void cancel(const RequestId& id, std::uint32_t attempt) override;
-  bool has_work() const override { return !active_.empty(); }
+  bool has_work() const override { return !active_.empty() || !in_flight_.empty(); }
   Result<std::vector<SequenceUpdate>> step() override;
   std::uint32_t kv_blocks_free() const override;
   std::uint32_t kv_blocks_total() const override;
@@ -45,17 +46,20 @@ class ModelEngine final : public Engine {
 
  private:
   struct Active;
+  // A launched step: whose tokens it chooses, in order; null where the sequence ended meanwhile.
+  using InFlight = std::vector<Active*>;
   using Updates = std::vector<SequenceUpdate>;
 
   Result<std::uint32_t> answer_room(const SequenceSpec& spec, const Prompt& prompt) const;
   void replay(Active& active);
   void end_waiting_ends(Updates& updates);
-  Status encode_images(const ScheduledChunk& chunk);
-  Status encode_one(Active& active, std::size_t image);
-  void encode_all(StepPlan& plan, Updates& updates);
-  SequenceChunk to_runner_chunk(const ScheduledChunk& chunk, std::vector<ImageRows>& rows) const;
-  Result<LogitsView> run_forward(const StepPlan& plan);
-  void take_token(Active& active, std::span<const float> logits, SequenceUpdate& update);
+  Status encode_all(StepPlan& plan, Updates& updates);
+  Result<bool> launch_next(Updates& updates);
+  Status launch(const StepPlan& plan);
+  void note_launched(const StepPlan& plan);
+  Status collect_oldest(Updates& updates);
+  void take_token(Active& active, const ChosenToken& chosen, Updates& updates);
+  void tell_released_images(Updates& updates);
   void finish(Active& active, SequenceEnd::Kind kind, SequenceUpdate update, Updates& updates);
   void finish_error(Active& active, const Error& error, Updates& updates);
   Active& active_of(const Sequence* sequence);
@@ -65,8 +69,8 @@ class ModelEngine final : public Engine {
   RowPool rows_;
   Scheduler scheduler_;
   std::unordered_map<const Sequence*, std::unique_ptr<Active>> active_;
-  std::vector<float> patches_;  // of the image being encoded
-  std::vector<float> scores_;   // of the sequence being sampled
+  std::deque<InFlight> in_flight_;           // oldest first
+  std::vector<const Sequence*> releasable_;  // whose images were encoded in this call
 };
 
 }  // namespace facet

@@ -6,6 +6,7 @@
 #include <numeric>
 #include <string>
 
+#include "common/base/check.h"
 #include "worker/engine/philox.h"
 
 namespace facet {
@@ -153,6 +154,16 @@ std::int32_t Sampler::draw(std::span<float> scores) const {
     if (below > target) break;
   }
   return last;
+}
+
+ChosenToken choose_on_host(std::span<const float> logits, const SequenceChunk& chunk,
+                           std::vector<float>& scratch) {
+  FACET_CHECK(chunk.sampler != nullptr && chunk.sampler->num_observed() == chunk.answer_index);
+  ChosenToken chosen;
+  const Result<std::int32_t> token = chunk.sampler->choose(logits, scratch);
+  chosen.saw_nan = !token;
+  if (token) chosen.token = *token;
+  return chosen;
 }
 
 }  // namespace facet

@@ -11,6 +11,7 @@
 
 #include "common/base/result.h"
 #include "common/protocol/messages.h"
+#include "worker/engine/model_runner.h"
 
 namespace facet {
 
@@ -39,6 +40,19 @@ class Sampler {
 
   std::uint32_t num_observed() const { return num_observed_; }
 
+  // For a sampler on a device, which computes what choose() does.
+  // repetition_penalty as in params() is not the effective one: the checkpoint's may apply.
+  const SamplingParams& params() const { return params_; }
+  float repetition_penalty() const { return repetition_penalty_; }
+  // Not to be chosen while answer_index < params().min_tokens; may hold ids beyond the vocabulary.
+  std::span<const std::int32_t> eos_token_ids() const { return defaults_->eos_token_ids; }
+  // History so far: distinct tokens of prompt and answer, empty unless the repetition penalty is
+  // on; how often each token is in the answer, empty unless one of the other penalties is on.
+  std::span<const std::int32_t> seen() const { return seen_; }
+  const std::unordered_map<std::int32_t, std::int32_t>& answer_counts() const { return counts_; }
+  // -1: none are asked for; otherwise this many of the most likely tokens, and the chosen one's.
+  std::int32_t num_logprobs() const { return -1; }
+
  private:
   void mark_seen(std::int32_t token);
   bool must_not_end() const { return num_observed_ < params_.min_tokens; }
@@ -54,5 +68,9 @@ class Sampler {
   std::vector<std::int32_t> seen_;
   std::unordered_map<std::int32_t, std::int32_t> counts_;  // answer only
 };
+
+// For runners that bring logits to the host, with max_in_flight() 1: what `chunk` asks for.
+ChosenToken choose_on_host(std::span<const float> logits, const SequenceChunk& chunk,
+                           std::vector<float>& scratch);
 
 }  // namespace facet

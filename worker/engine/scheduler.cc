@@ -1,6 +1,7 @@
 #include "worker/engine/scheduler.h"
 
 #include <algorithm>
+#include <string>
 
 #include "common/base/check.h"
 
@@ -46,11 +47,22 @@ void Scheduler::schedule_decodes(StepPlan& plan) {
   }
 }
 
+std::int32_t Scheduler::missing_blocks(const Sequence& sequence) const {
+  return blocks_.blocks_for(sequence.num_tokens()) -
+         static_cast<std::int32_t>(sequence.blocks.size());
+}
+
+bool Scheduler::would_preempt() const {
+  std::int32_t missing = 0;
+  for (const Sequence* sequence : running_)
+    if (sequence->is_decoding()) missing += missing_blocks(*sequence);
+  return missing > blocks_.num_free();
+}
+
 // A block for the next token; preempts from the end of the order until there is one. False: the
 // sequence itself had to go.
 bool Scheduler::grow(Sequence& sequence, StepPlan& plan) {
-  const auto missing =
-      blocks_.blocks_for(sequence.num_tokens()) - static_cast<std::int32_t>(sequence.blocks.size());
+  const std::int32_t missing = missing_blocks(sequence);
   while (missing > 0 && !blocks_.acquire(missing, sequence.blocks)) {
     Sequence* victim = running_.back();
     release(*victim);
@@ -97,14 +109,24 @@ bool Scheduler::start_next() {
     return false;
   Sequence& sequence = *waiting_.front();
   if (!blocks_.acquire(blocks_.blocks_for(sequence.num_tokens()), sequence.blocks)) return false;
+  take_lane(sequence);
   waiting_.erase(waiting_.begin());
   running_.push_back(&sequence);
   return true;
 }
 
+// The lowest free one, so that the lanes in use stay close together.
+void Scheduler::take_lane(Sequence& sequence) {
+  const auto lane = std::find(lane_used_.begin(), lane_used_.end(), false);
+  FACET_CHECK(lane != lane_used_.end());
+  *lane = true;
+  sequence.lane = static_cast<std::int32_t>(lane - lane_used_.begin());
+}
+
 void Scheduler::complete(const ScheduledChunk& chunk) {
   Sequence& sequence = *chunk.sequence;
   sequence.num_computed += chunk.count;
+  sequence.lane_started = true;
   for (std::size_t i = 0; i < sequence.num_encoded; ++i) {
     const ImageSpan& image = sequence.prompt.images[i];
     if (sequence.image_rows[i] == Sequence::kNotHeld) continue;
@@ -120,6 +142,9 @@ void Scheduler::release(Sequence& sequence) {
     if (row != Sequence::kNotHeld) rows_.release(row);
     row = Sequence::kNotHeld;
   }
+  if (sequence.lane != Sequence::kNotHeld)
+    lane_used_[static_cast<std::size_t>(sequence.lane)] = false;
+  sequence.lane = Sequence::kNotHeld;
 }
 
 void Scheduler::remove(Sequence& sequence) {
@@ -132,6 +157,10 @@ Status Scheduler::check_conservation() const {
   std::vector<const std::vector<std::int32_t>*> tables;
   for (const Sequence* sequence : running_) tables.push_back(&sequence->blocks);
   FACET_TRY_STATUS(blocks_.check(tables));
+  const auto lanes = std::count(lane_used_.begin(), lane_used_.end(), true);
+  if (static_cast<std::size_t>(lanes) != running_.size())
+    return Error(Code::kInternal, std::to_string(lanes) + " lanes are held by " +
+                                      std::to_string(running_.size()) + " running sequences");
   if (!running_.empty()) return {};
   return rows_.check_all_free();
 }

@@ -27,7 +27,7 @@ struct ScheduledChunk {
   // Images to encode before: prompt.images [begin, end). Their rows are reserved.
   std::size_t encode_begin = 0;
   std::size_t encode_end = 0;
-  // The chunk reaches the last known token: its logits give the next one.
+  // The chunk reaches the last token there is: the next one can be chosen.
   bool reaches_end() const { return first + count == sequence->num_tokens(); }
 };
 
@@ -39,12 +39,17 @@ struct StepPlan {
 class Scheduler {
  public:
   Scheduler(const SchedulerLimits& limits, BlockPool& blocks, RowPool& rows)
-      : limits_(limits), blocks_(blocks), rows_(rows) {}
+      : limits_(limits),
+        blocks_(blocks),
+        rows_(rows),
+        lane_used_(static_cast<std::size_t>(limits.max_lanes)) {}
 
   // Sequences stay the caller's. `arrival` is set here.
   void add(Sequence& sequence);
   StepPlan schedule();
-  // The chunk was computed.
+  // schedule() would preempt someone. Tokens still in flight may end sequences first.
+  bool would_preempt() const;
+  // The chunk was launched.
   void complete(const ScheduledChunk& chunk);
   // Gives back what the sequence holds and forgets it, in whatever state it is.
   void remove(Sequence& sequence);
@@ -60,11 +65,14 @@ class Scheduler {
   void schedule_prefill(Sequence& sequence, StepPlan& plan);
   bool start_next();
   bool reserve_rows(Sequence& sequence, ScheduledChunk& chunk);
+  void take_lane(Sequence& sequence);
   void release(Sequence& sequence);
+  std::int32_t missing_blocks(const Sequence& sequence) const;
 
   SchedulerLimits limits_;
   BlockPool& blocks_;
   RowPool& rows_;
+  std::vector<bool> lane_used_;
   std::uint64_t next_arrival_ = 0;
   std::vector<Sequence*> waiting_;  // both in the order of goes_before()
   std::vector<Sequence*> running_;

@@ -13,9 +13,8 @@ Sequence::Sequence(Prompt from, std::span<const std::int32_t> committed)
 }
 
 void Sequence::append(std::int32_t token) {
-  const std::int32_t position = num_tokens() + prompt.position_delta;
+  positions.push_back(position_of_answer(num_known()));
   tokens.push_back(token);
-  positions.push_back({position, position, position});
 }
 
 }  // namespace facet

@@ -27,24 +27,32 @@ struct Prompt {
 };
 
 struct Sequence {
+  static constexpr std::int32_t kNotHeld = -1;
+
   Prompt prompt;
   Priority priority = Priority::kInteractive;
   std::uint64_t arrival = 0;
 
   std::vector<std::int32_t> tokens;  // prompt, then answer
   std::vector<Position> positions;   // as many
-  std::int32_t num_computed = 0;     // tokens whose KV is in the blocks
+  std::int32_t num_pending = 0;      // tokens of the answer being chosen by launched steps
+  std::int32_t num_computed = 0;     // tokens whose KV is in the blocks once all launched steps ran
+  std::int32_t lane = kNotHeld;
+  bool lane_started = false;  // a chunk of it was launched on the lane
   std::vector<std::int32_t> blocks;
-  std::vector<std::int32_t>
-      image_rows;               // per image: its first encoder row, kNotHeld before and after
+  // Per image: its first encoder row, kNotHeld before and after.
+  std::vector<std::int32_t> image_rows;
   std::size_t num_encoded = 0;  // images encoded so far, in order
-
-  static constexpr std::int32_t kNotHeld = -1;
 
   // Starts with the prompt; `committed` are the answer's tokens of earlier attempts.
   Sequence(Prompt from, std::span<const std::int32_t> committed);
   void append(std::int32_t token);
-  std::int32_t num_tokens() const { return static_cast<std::int32_t>(tokens.size()); }
+  std::int32_t num_known() const { return static_cast<std::int32_t>(tokens.size()); }
+  std::int32_t num_tokens() const { return num_known() + num_pending; }
+  Position position_of_answer(std::int32_t token) const {
+    const std::int32_t position = token + prompt.position_delta;
+    return {position, position, position};
+  }
   std::int32_t num_left() const { return num_tokens() - num_computed; }
   // Only the token chosen last is left, so one more position is all it needs.
   bool is_decoding() const {

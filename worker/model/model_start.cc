@@ -74,10 +74,11 @@ ModelFacts make_facts(const MemoryPlan& plan, const ModelFiles& files, std::uint
   return facts;
 }
 
-RunnerOptions runner_options(const MemoryPlan& plan) {
+RunnerOptions runner_options(const MemoryPlan& plan, const QwenImageSettings& image_settings) {
   RunnerOptions options;
   options.shape = {plan.kv_blocks,       plan.kv_block_tokens, plan.encoder_rows,
                    plan.max_step_tokens, plan.max_lanes,       0};
+  options.image_settings = image_settings;
   options.context_tokens = plan.max_model_len;
   options.bf16 = plan.dtype == "bf16";
   options.threads = plan.threads;
@@ -123,7 +124,8 @@ Result<std::unique_ptr<Engine>> start_model_engine(const StartOptions& options,
   parts.facts = make_facts(plan, files, options.max_images, parts.input->tokenizer());
   const Checkpoint checkpoint = FACET_TRY(Checkpoint::open(options.directory));
   const TensorTable tensors = FACET_TRY(bind_qwen_tensors(checkpoint, files.config));
-  parts.runner = FACET_TRY(make_qwen_runner(files.config, tensors, runner_options(plan), tick));
+  parts.runner = FACET_TRY(
+      make_qwen_runner(files.config, tensors, runner_options(plan, files.image_settings), tick));
   return std::make_unique<ModelEngine>(std::move(parts));
 }
 

@@ -26,64 +26,115 @@ std::int32_t fake_next(std::span<const std::int64_t> context, std::int32_t eos) 
   return hash % 41 == 0 ? eos : 'a' + static_cast<std::int32_t>(hash % 26);
 }
 
-FakeRunner::FakeRunner(const RunnerShape& shape, std::int32_t eos)
+FakeRunner::FakeRunner(const RunnerShape& shape, std::int32_t eos, int max_in_flight)
     : shape_(shape),
       eos_(eos),
+      max_in_flight_(max_in_flight),
       kv_(static_cast<std::size_t>(shape.num_blocks * shape.block_tokens)),
-      rows_(static_cast<std::size_t>(shape.encoder_rows)) {}
+      rows_(static_cast<std::size_t>(shape.encoder_rows)),
+      lanes_(static_cast<std::size_t>(shape.max_step_chunks)) {}
 
-Status FakeRunner::encode(const ImagePatches& image, std::int32_t pool_row,
-                          const ProgressTick& tick) {
-  tick(WorkerPhase::kEncode);
-  if (fail_encode) return Error(Code::kInternal, "the encoder failed");
-  for (std::size_t i = 0; i < image.values.size(); ++i)
-    rows_.at(static_cast<std::size_t>(pool_row) + i) =
-        image_value(static_cast<std::uint8_t>(image.values[i]), static_cast<std::int64_t>(i));
-  return {};
+Result<std::vector<Status>> FakeRunner::encode(std::span<const EncodeJob> jobs,
+                                               const ProgressTick& tick) {
+  std::vector<Status> done;
+  for (const EncodeJob& job : jobs) {
+    tick(WorkerPhase::kEncode);
+    ++num_encoded;
+    const std::uint8_t pixel = job.pixels.data[0];
+    if (job.is_current && !job.is_current()) {
+      done.push_back(Error(Code::kCorrupt, "not current"));
+    } else if (fail_encode) {
+      done.push_back(Error(Code::kInternal, "the encoder failed"));
+    } else {
+      for (std::int64_t i = 0; i < job.grid_width; ++i)
+        rows_.at(static_cast<std::size_t>(job.pool_row + i)) = image_value(pixel, i);
+      done.emplace_back();
+    }
+  }
+  return done;
 }
 
-Result<LogitsView> FakeRunner::forward(std::span<const SequenceChunk> chunks,
-                                       const ProgressTick& tick) {
-  tick(WorkerPhase::kDecode);
-  std::int32_t tokens = 0;
-  std::int32_t rows = 0;
-  logits_.clear();
-  for (const SequenceChunk& chunk : chunks) {
-    const auto slot = [&](std::int32_t at) -> std::int64_t& {
-      const auto block = static_cast<std::size_t>(at / shape_.block_tokens);
-      EXPECT_LT(block, chunk.blocks.size());
-      return kv_.at(static_cast<std::size_t>(chunk.blocks[block] * shape_.block_tokens +
-                                             at % shape_.block_tokens));
-    };
-    std::vector<std::int64_t> values(chunk.token_ids.begin(), chunk.token_ids.end());
-    for (const ImageRows& image : chunk.image_rows)
-      for (std::int32_t i = 0; i < image.count; ++i) {
-        EXPECT_EQ(values.at(static_cast<std::size_t>(image.at + i)), kFakeImageToken);
-        values.at(static_cast<std::size_t>(image.at + i)) =
-            rows_.at(static_cast<std::size_t>(image.pool_row + i));
-      }
-    for (std::size_t i = 0; i < values.size(); ++i) {
-      EXPECT_NE(values[i], kFakeImageToken) << "an image token without its row";
-      slot(chunk.context_tokens + static_cast<std::int32_t>(i)) =
-          entry(values[i], chunk.positions[i]);
-    }
-    tokens += static_cast<std::int32_t>(values.size());
-    if (!chunk.wants_logits) continue;
-    const auto end = chunk.context_tokens + static_cast<std::int32_t>(values.size());
-    std::vector<std::int64_t> context;
-    for (std::int32_t at = 0; at < end; ++at) context.push_back(slot(at));
-    const bool is_nan = nan_for_chunks_of == static_cast<std::int32_t>(values.size());
-    logits_.resize(logits_.size() + kFakeVocab,
-                   is_nan ? std::numeric_limits<float>::quiet_NaN() : 0.0F);
-    if (!is_nan)
-      logits_[static_cast<std::size_t>(rows * kFakeVocab + fake_next(context, eos_))] = 9.0F;
-    ++rows;
+std::int64_t& FakeRunner::slot(const SequenceChunk& chunk, std::int32_t at) {
+  const auto block = static_cast<std::size_t>(at / shape_.block_tokens);
+  EXPECT_LT(block, chunk.blocks.size());
+  return kv_.at(static_cast<std::size_t>(chunk.blocks[block] * shape_.block_tokens +
+                                         at % shape_.block_tokens));
+}
+
+void FakeRunner::write(const SequenceChunk& chunk, Lane& lane) {
+  std::vector<std::int64_t> values(chunk.token_ids.begin(), chunk.token_ids.end());
+  EXPECT_EQ(chunk.positions.size(), values.size());
+  if (values.size() == 1 && values[0] == kChosenBefore) {
+    EXPECT_GE(lane.last, 0) << "the step before chose nothing for this lane";
+    EXPECT_FALSE(in_flight_.empty()) << "the caller knows the token";
+    values[0] = lane.last;
+    ++num_chosen_before;
   }
+  for (const ImageRows& image : chunk.image_rows)
+    for (std::int32_t i = 0; i < image.count; ++i) {
+      EXPECT_EQ(values.at(static_cast<std::size_t>(image.at + i)), kFakeImageToken);
+      values.at(static_cast<std::size_t>(image.at + i)) =
+          rows_.at(static_cast<std::size_t>(image.pool_row + i));
+    }
+  for (std::size_t i = 0; i < values.size(); ++i) {
+    EXPECT_NE(values[i], kFakeImageToken) << "an image token without its row";
+    EXPECT_GE(values[i], 0);
+    slot(chunk, chunk.context_tokens + static_cast<std::int32_t>(i)) =
+        entry(values[i], chunk.positions[i]);
+  }
+  lane.num_tokens = chunk.context_tokens + static_cast<std::int32_t>(values.size());
+}
+
+ChosenToken FakeRunner::choose(const SequenceChunk& chunk, Lane& lane) {
+  std::vector<std::int64_t> context;
+  for (std::int32_t at = 0; at < lane.num_tokens; ++at) context.push_back(slot(chunk, at));
+  const bool is_nan = nan_for_chunks_of == static_cast<std::int32_t>(chunk.token_ids.size());
+  logits_.assign(kFakeVocab, is_nan ? std::numeric_limits<float>::quiet_NaN() : 0.0F);
+  if (!is_nan) logits_[static_cast<std::size_t>(fake_next(context, eos_))] = 9.0F;
+  if (!lane.sampler || max_in_flight_ == 1) lane.sampler.emplace(*chunk.sampler);
+  SequenceChunk asked = chunk;
+  asked.sampler = &*lane.sampler;
+  ChosenToken chosen = choose_on_host(logits_, asked, scratch_);
+  lane.last = chosen.saw_nan ? 0 : chosen.token;  // a device would go on with something
+  lane.sampler->observe(lane.last);
+  return chosen;
+}
+
+Status FakeRunner::launch(std::span<const SequenceChunk> chunks, const ProgressTick& tick) {
+  tick(WorkerPhase::kDecode);
+  EXPECT_LT(static_cast<int>(in_flight_.size()), max_in_flight_);
+  EXPECT_FALSE(chunks.empty());
+  std::int32_t tokens = 0;
+  std::vector<ChosenToken> chosen;
+  for (Lane& lane : lanes_) lane.is_taken = false;
+  for (const SequenceChunk& chunk : chunks) {
+    Lane& lane = lanes_.at(static_cast<std::size_t>(chunk.lane));
+    if (chunk.starts_lane) lane = {};
+    EXPECT_FALSE(lane.is_taken) << "two chunks of one lane";
+    EXPECT_TRUE(chunk.starts_lane || chunk.context_tokens == lane.num_tokens);
+    lane.is_taken = true;
+    write(chunk, lane);
+    lane.last = -1;
+    if (chunk.sampler != nullptr) chosen.push_back(choose(chunk, lane));
+    tokens += static_cast<std::int32_t>(chunk.token_ids.size());
+  }
+  for (Lane& lane : lanes_)
+    if (!lane.is_taken) lane.last = -1;
   EXPECT_LE(tokens, shape_.max_step_tokens);
   EXPECT_LE(static_cast<std::int32_t>(chunks.size()), shape_.max_step_chunks);
   most_tokens = std::max(most_tokens, tokens);
   most_chunks = std::max(most_chunks, static_cast<std::int32_t>(chunks.size()));
-  return LogitsView{logits_.data(), rows, kFakeVocab};
+  in_flight_.push_back(std::move(chosen));
+  most_in_flight = std::max(most_in_flight, static_cast<int>(in_flight_.size()));
+  ++num_steps;
+  return {};
+}
+
+Result<std::span<const ChosenToken>> FakeRunner::collect() {
+  if (in_flight_.empty()) return Error(Code::kInternal, "no step is in flight");
+  collected_ = std::move(in_flight_.front());
+  in_flight_.pop_front();
+  return std::span<const ChosenToken>(collected_);
 }
 
 FakeInput::FakeInput()
@@ -115,12 +166,6 @@ Result<Prompt> FakeInput::build(const GenerateRequest& request,
   }
   prompt.position_delta = next - static_cast<std::int32_t>(prompt.token_ids.size());
   return prompt;
-}
-
-Result<ImagePatches> FakeInput::preprocess(const ImageView& image, const ImageSpan& span,
-                                           std::vector<float>& storage) const {
-  storage.assign(static_cast<std::size_t>(span.count), static_cast<float>(image.pixels[0]));
-  return ImagePatches{storage, 1, span.count};
 }
 
 std::vector<std::int32_t> expected_answer(const SequenceSpec& spec, std::int32_t eos) {
@@ -156,7 +201,7 @@ FakeEngine make_fake_engine(const FakeOptions& options) {
   auto runner = std::make_unique<FakeRunner>(
       RunnerShape{options.blocks, options.block_tokens, options.encoder_rows, options.step_tokens,
                   options.lanes, kFakeVocab},
-      fake.eos);
+      fake.eos, options.max_in_flight);
   fake.runner = runner.get();
   parts.runner = std::move(runner);
   parts.tick = [](WorkerPhase) {};

@@ -4,11 +4,14 @@
 #pragma once
 
 #include <cstdint>
+#include <deque>
 #include <memory>
+#include <optional>
 #include <vector>
 
 #include "worker/engine/input_processor.h"
 #include "worker/engine/model_engine.h"
+#include "worker/engine/sampler.h"
 #include "worker/text/tokenizer.h"
 
 namespace facet {
@@ -19,27 +22,49 @@ inline constexpr std::int32_t kFakeImageToken = 279;  // stands for image rows
 // What the model answers to a context: a byte 'a'..'z', or the end token now and then.
 std::int32_t fake_next(std::span<const std::int64_t> context, std::int32_t eos);
 
+// Chooses tokens as a device would: from state of its own lanes, when it has steps in flight.
 class FakeRunner final : public ModelRunner {
  public:
-  FakeRunner(const RunnerShape& shape, std::int32_t eos);
+  FakeRunner(const RunnerShape& shape, std::int32_t eos, int max_in_flight);
   const RunnerShape& shape() const override { return shape_; }
-  Status encode(const ImagePatches& image, std::int32_t pool_row,
-                const ProgressTick& tick) override;
-  Result<LogitsView> forward(std::span<const SequenceChunk> chunks,
-                             const ProgressTick& tick) override;
+  int max_in_flight() const override { return max_in_flight_; }
+  Result<std::vector<Status>> encode(std::span<const EncodeJob> jobs,
+                                     const ProgressTick& tick) override;
+  Status launch(std::span<const SequenceChunk> chunks, const ProgressTick& tick) override;
+  Result<std::span<const ChosenToken>> collect() override;
 
   // Set by tests.
   bool fail_encode = false;
   std::int32_t nan_for_chunks_of = 0;  // logits of chunks with this many tokens are NaN
-  std::int32_t most_tokens = 0;        // of any forward so far
+  // Seen by tests.
+  std::int32_t most_tokens = 0;  // of any step so far
   std::int32_t most_chunks = 0;
+  int most_in_flight = 0;
+  int num_steps = 0;
+  int num_encoded = 0;        // images
+  int num_chosen_before = 0;  // chunks whose token the host did not know
 
  private:
+  // What a device keeps of a lane.
+  struct Lane {
+    bool is_taken = false;
+    std::int32_t num_tokens = 0;  // in its blocks
+    std::int32_t last = -1;       // chosen by the step launched before
+    std::optional<Sampler> sampler;
+  };
+  std::int64_t& slot(const SequenceChunk& chunk, std::int32_t at);
+  void write(const SequenceChunk& chunk, Lane& lane);
+  ChosenToken choose(const SequenceChunk& chunk, Lane& lane);
+
   RunnerShape shape_;
   std::int32_t eos_;
+  int max_in_flight_;
   std::vector<std::int64_t> kv_;    // [blocks * block_tokens]: token and position
   std::vector<std::int64_t> rows_;  // encoder output
-  std::vector<float> logits_;
+  std::vector<Lane> lanes_;
+  std::deque<std::vector<ChosenToken>> in_flight_;
+  std::vector<ChosenToken> collected_;
+  std::vector<float> logits_, scratch_;
 };
 
 // Text of the messages becomes one token a byte; an image `width` tokens with the value of its
@@ -49,8 +74,6 @@ class FakeInput final : public InputProcessor {
   FakeInput();
   Result<Prompt> build(const GenerateRequest& request,
                        std::span<const ImageView> images) const override;
-  Result<ImagePatches> preprocess(const ImageView& image, const ImageSpan& span,
-                                  std::vector<float>& storage) const override;
   const Tokenizer& tokenizer() const override { return tokenizer_; }
 
  private:
@@ -72,6 +95,7 @@ struct FakeOptions {
   std::int32_t step_tokens = 32;
   std::int32_t lanes = 8;
   std::uint32_t max_model_len = 200;
+  int max_in_flight = 1;
 };
 FakeEngine make_fake_engine(const FakeOptions& options);
 

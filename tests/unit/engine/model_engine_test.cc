@@ -56,8 +56,18 @@ Outcomes run(FakeEngine& fake) {
   return outcomes;
 }
 
-TEST(ModelEngine, AnswersOneRequest) {
-  FakeEngine fake = make_fake_engine({});
+// With one step in flight and with two: no test may see a difference in the answers.
+class ModelEngineTest : public ::testing::TestWithParam<int> {
+ protected:
+  static FakeEngine make(FakeOptions options) {
+    options.max_in_flight = GetParam();
+    return make_fake_engine(options);
+  }
+};
+INSTANTIATE_TEST_SUITE_P(InFlight, ModelEngineTest, ::testing::Values(1, 2));
+
+TEST_P(ModelEngineTest, AnswersOneRequest) {
+  FakeEngine fake = make({});
   SequenceSpec spec = text_spec("hello", 30);
   ASSERT_TRUE(fake.engine->add(spec));
   const Outcome outcome = run(fake)[spec.id.hex()];
@@ -67,7 +77,7 @@ TEST(ModelEngine, AnswersOneRequest) {
 
 // Sizes, arrivals, pool and chunks at random: every answer is the one of an undisturbed model, and
 // blocks and rows add up after each step. Preempted sequences come back with their tokens.
-TEST(ModelEngine, RandomLoadsAnswerAsIfAlone) {
+TEST(ModelEngineLoads, RandomLoadsAnswerAsIfAlone) {
   for (std::uint32_t seed = 0; seed < 60; ++seed) {
     SCOPED_TRACE("seed " + std::to_string(seed));
     std::mt19937 random(seed);
@@ -81,6 +91,7 @@ TEST(ModelEngine, RandomLoadsAnswerAsIfAlone) {
     options.encoder_rows = pick(16, 30);
     options.blocks = 100 / options.block_tokens + 1 + pick(0, 40);
     options.max_model_len = 100;
+    options.max_in_flight = pick(1, 2);
     FakeEngine fake = make_fake_engine(options);
     std::vector<std::uint8_t> pixels(256);
     for (std::size_t i = 0; i < pixels.size(); ++i) pixels[i] = static_cast<std::uint8_t>(i);
@@ -128,22 +139,22 @@ TEST(ModelEngine, RandomLoadsAnswerAsIfAlone) {
   }
 }
 
-TEST(ModelEngine, RefusesWhatCanNeverFitWithTheNumbers) {
-  FakeEngine fake = make_fake_engine({.blocks = 10, .block_tokens = 4, .max_model_len = 1000});
+TEST_P(ModelEngineTest, RefusesWhatCanNeverFitWithTheNumbers) {
+  FakeEngine fake = make({.blocks = 10, .block_tokens = 4, .max_model_len = 1000});
   const Status pool = fake.engine->add(text_spec(std::string(20, 'x'), 21));
   ASSERT_FALSE(pool);
   EXPECT_EQ(pool.error().code, Code::kTooLarge);
   EXPECT_NE(pool.error().message.find("needs 41"), std::string::npos) << pool.error().message;
   EXPECT_NE(pool.error().message.find("has 40"), std::string::npos);
   EXPECT_TRUE(fake.engine->add(text_spec(std::string(20, 'x'), 20)));
-  FakeEngine shorter = make_fake_engine({.max_model_len = 30});
+  FakeEngine shorter = make({.max_model_len = 30});
   EXPECT_FALSE(shorter.engine->add(text_spec(std::string(20, 'x'), 11)));
   EXPECT_TRUE(shorter.engine->add(text_spec(std::string(20, 'x'), 10)));
   EXPECT_TRUE(shorter.engine->add(text_spec(std::string(20, 'x'), 0)));  // as long as there is room
 }
 
-TEST(ModelEngine, RefusesBadParametersByName) {
-  FakeEngine fake = make_fake_engine({});
+TEST_P(ModelEngineTest, RefusesBadParametersByName) {
+  FakeEngine fake = make({});
   const auto refused = [&](auto change, const std::string& name) {
     SequenceSpec spec = text_spec("x", 5);
     change(spec.request.sampling);
@@ -161,9 +172,9 @@ TEST(ModelEngine, RefusesBadParametersByName) {
   EXPECT_FALSE(fake.engine->has_work());
 }
 
-TEST(ModelEngine, CancelEndsAtAnyStage) {
+TEST_P(ModelEngineTest, CancelEndsAtAnyStage) {
   for (int steps = 0; steps < 6; ++steps) {
-    FakeEngine fake = make_fake_engine({.step_tokens = 8, .lanes = 1});
+    FakeEngine fake = make({.step_tokens = 8, .lanes = 1});
     SequenceSpec first = text_spec(std::string(20, 'x'), 50);
     SequenceSpec second = text_spec("waiting", 3);
     ASSERT_TRUE(fake.engine->add(first));
@@ -179,8 +190,8 @@ TEST(ModelEngine, CancelEndsAtAnyStage) {
   }
 }
 
-TEST(ModelEngine, AnImageOfAnotherRequestEndsTheSequenceAlone) {
-  FakeEngine fake = make_fake_engine({});
+TEST_P(ModelEngineTest, AnImageOfAnotherRequestEndsTheSequenceAlone) {
+  FakeEngine fake = make({});
   const std::uint8_t pixel = 3;
   SequenceSpec bad = text_spec("bad", 10);
   add_image(bad, &pixel, 5);
@@ -196,8 +207,8 @@ TEST(ModelEngine, AnImageOfAnotherRequestEndsTheSequenceAlone) {
   EXPECT_EQ(outcomes[good.id.hex()].ids, expected_answer(good, fake.eos));
 }
 
-TEST(ModelEngine, FailingEncoderAndNanEndOneSequence) {
-  FakeEngine fake = make_fake_engine({});
+TEST_P(ModelEngineTest, FailingEncoderAndNanEndOneSequence) {
+  FakeEngine fake = make({});
   fake.runner->fail_encode = true;
   const std::uint8_t pixel = 3;
   SequenceSpec image = text_spec("image", 10);
@@ -219,8 +230,8 @@ TEST(ModelEngine, FailingEncoderAndNanEndOneSequence) {
   EXPECT_EQ(outcomes[text.id.hex()].ids, expected_answer(text, fake.eos));
 }
 
-TEST(ModelEngine, CommittedTokensThatEndTheAnswerNeedNoStep) {
-  FakeEngine fake = make_fake_engine({});
+TEST_P(ModelEngineTest, CommittedTokensThatEndTheAnswerNeedNoStep) {
+  FakeEngine fake = make({});
   SequenceSpec spec = text_spec("x", 3);
   spec.committed = {'a', 'b', 'c'};
   ASSERT_TRUE(fake.engine->add(spec));
@@ -228,7 +239,7 @@ TEST(ModelEngine, CommittedTokensThatEndTheAnswerNeedNoStep) {
   ASSERT_EQ(updates->size(), 1u);
   EXPECT_EQ(updates->at(0).index, 3u);
   EXPECT_EQ(updates->at(0).end.kind, Kind::kLength);
-  EXPECT_EQ(fake.runner->most_chunks, 0);
+  EXPECT_EQ(fake.runner->num_steps, 0);
   spec.committed = {'a', fake.eos};
   ASSERT_TRUE(fake.engine->add(spec));
   updates = fake.engine->step();
@@ -240,8 +251,8 @@ TEST(ModelEngine, CommittedTokensThatEndTheAnswerNeedNoStep) {
   EXPECT_FALSE(fake.engine->add(spec));
 }
 
-TEST(ModelEngine, StopStringsCutTheTextWhereverTheTokensAre) {
-  FakeEngine fake = make_fake_engine({});
+TEST_P(ModelEngineTest, StopStringsCutTheTextWhereverTheTokensAre) {
+  FakeEngine fake = make({});
   SequenceSpec spec = text_spec("stop here", 40);
   std::string all;
   for (const std::int32_t id : expected_answer(spec, fake.eos)) all += static_cast<char>(id);
@@ -272,6 +283,54 @@ TEST(ModelEngine, StopStringsCutTheTextWhereverTheTokensAre) {
     EXPECT_EQ(end.text, "");
     EXPECT_EQ(text, all.substr(0, at));
   }
+}
+
+// A step in flight never costs a joining sequence a step, nor a slot that is known to become free.
+TEST_P(ModelEngineTest, EndsByLengthAreNotOverrunAndGiveWayAtOnce) {
+  FakeEngine fake = make({.step_tokens = 32, .lanes = 2});
+  SequenceSpec first = text_spec("first", 4);
+  SequenceSpec second = text_spec("second", 4);
+  SequenceSpec third = text_spec("third", 4);
+  for (SequenceSpec* spec : {&first, &second, &third}) {
+    spec->request.sampling.ignore_eos = true;
+    ASSERT_TRUE(fake.engine->add(*spec));
+  }
+  const Outcomes outcomes = run(fake);
+  for (const auto& [id, outcome] : outcomes) EXPECT_EQ(outcome.ids.size(), 4u);
+  EXPECT_EQ(fake.runner->num_steps, 8);  // two lanes, four tokens each, one after the other
+  EXPECT_EQ(fake.runner->most_in_flight, GetParam());
+  EXPECT_EQ(fake.runner->num_chosen_before > 0, GetParam() == 2);
+}
+
+// The end token is seen when the next step is under way: its token is dropped, and the sequence
+// that gets the lane and the blocks is not disturbed.
+TEST_P(ModelEngineTest, AnEndFoundLateLeavesNoTrace) {
+  FakeEngine fake = make({.blocks = 14, .step_tokens = 16, .lanes = 2});
+  std::map<std::string, SequenceSpec> specs;
+  int stopped = 0;
+  for (int i = 0; i < 60; ++i) {
+    SequenceSpec spec = text_spec("late " + std::to_string(i), 20);
+    stopped += expected_answer(spec, fake.eos).size() < 20 ? 1 : 0;
+    ASSERT_TRUE(fake.engine->add(spec));
+    specs.emplace(spec.id.hex(), spec);
+  }
+  ASSERT_GT(stopped, 10);
+  for (const auto& [id, outcome] : run(fake))
+    EXPECT_EQ(outcome.ids, expected_answer(specs.at(id), fake.eos));
+}
+
+TEST_P(ModelEngineTest, ASequenceThatJoinsIsInTheVeryNextStep) {
+  FakeEngine fake = make({});
+  SequenceSpec first = text_spec("runs along", 30);
+  first.request.sampling.ignore_eos = true;
+  ASSERT_TRUE(fake.engine->add(first));
+  Outcomes outcomes;
+  for (int i = 0; i < 5; ++i) step(fake, outcomes);
+  const int before = fake.runner->num_steps;
+  ASSERT_TRUE(fake.engine->add(text_spec("joins", 1)));
+  while (outcomes.size() < 2) step(fake, outcomes);
+  EXPECT_LE(fake.runner->num_steps, before + GetParam());
+  while (fake.engine->has_work()) step(fake, outcomes);
 }
 
 }  // namespace

@@ -36,8 +36,6 @@ class QwenInputProcessor final : public InputProcessor {
 
   Result<Prompt> build(const GenerateRequest& request,
                        std::span<const ImageView> images) const override;
-  Result<ImagePatches> preprocess(const ImageView& image, const ImageSpan& span,
-                                  std::vector<float>& storage) const override;
   const Tokenizer& tokenizer() const override { return tokenizer_; }
 
  private:
@@ -105,15 +103,6 @@ Result<Prompt> QwenInputProcessor::build(const GenerateRequest& request,
                                                ", which the model has no embedding for");
   fill_mrope_positions(static_cast<std::int32_t>(config_.vision.merge_size), prompt);
   return prompt;
-}
-
-Result<ImagePatches> QwenInputProcessor::preprocess(const ImageView& image, const ImageSpan& span,
-                                                    std::vector<float>& storage) const {
-  const QwenImagePlan plan = FACET_TRY(plan_qwen_image(size_of(image), settings_));
-  storage.resize(static_cast<std::size_t>(plan.num_floats()));
-  const RgbView view{image.pixels, size_of(image), static_cast<std::size_t>(image.width) * 3};
-  write_qwen_patches(view, settings_, plan, storage);
-  return ImagePatches{storage, span.grid_height, span.grid_width};
 }
 
 }  // namespace

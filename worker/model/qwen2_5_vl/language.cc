@@ -139,12 +139,12 @@ void QwenLanguage<T>::store_kv(std::int64_t layer, KvPool& kv) {
   }
 }
 
-// Logits of the last token of each chunk that wants them.
+// Logits of the last token of each chunk whose next token is to be chosen.
 template <class T>
 LogitsView QwenLanguage<T>::project_last(std::span<const SequenceChunk> chunks) {
   std::vector<std::int64_t> last;
   for (const Rows& rows : rows_)
-    if (rows.chunk->wants_logits) last.push_back(rows.first + rows.count - 1);
+    if (rows.chunk->sampler != nullptr) last.push_back(rows.first + rows.count - 1);
   const auto count = static_cast<std::int64_t>(last.size());
   FACET_CHECK(chunks.size() >= last.size() && count <= limits_.step_chunks);
   if (count == 0) return {};

@@ -22,6 +22,19 @@ struct LanguageLimits {
   std::int64_t threads = 1;
 };
 
+// Rows in the order of the chunks with a sampler. Values are fp32, rounded to the dtype the model
+// computes in. Valid until the next forward().
+struct LogitsView {
+  const float* data = nullptr;
+  std::int32_t rows = 0;
+  std::int32_t width = 0;
+
+  std::span<const float> row(std::int32_t index) const {
+    return {data + static_cast<std::size_t>(index) * static_cast<std::size_t>(width),
+            static_cast<std::size_t>(width)};
+  }
+};
+
 template <class T>
 class QwenLanguage {
  public:

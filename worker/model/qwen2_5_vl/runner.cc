@@ -5,6 +5,8 @@
 #include <c10/core/InferenceMode.h>
 
 #include "common/base/check.h"
+#include "worker/engine/sampler.h"
+#include "worker/image/qwen_patches.h"
 #include "worker/model/kv_pool.h"
 #include "worker/model/qwen2_5_vl/language.h"
 #include "worker/model/qwen2_5_vl/vision.h"
@@ -38,7 +40,7 @@ class QwenRunner final : public ModelRunner {
  public:
   QwenRunner(const QwenConfig& config, const RunnerOptions& options, const WeightLoader& weights)
       : shape_(options.shape),
-        merge_unit_(config.vision.merge_unit()),
+        image_settings_(options.image_settings),
         threads_(options.threads),
         vision_weights_(vision_weights(config.vision)),
         language_weights_(language_weights(config.text)),
@@ -55,35 +57,56 @@ class QwenRunner final : public ModelRunner {
 
   const RunnerShape& shape() const override { return shape_; }
 
-  Status encode(const ImagePatches& image, std::int32_t pool_row,
-                const ProgressTick& tick) override {
-    return torch_guard("image encoder", [&]() -> Status {
-      const c10::InferenceMode no_grad;
-      const std::int64_t rows =
-          static_cast<std::int64_t>(image.grid_height) * image.grid_width / merge_unit_;
-      FACET_CHECK(pool_row >= 0 && pool_row + rows <= shape_.encoder_rows);
-      const double patches = static_cast<double>(image.grid_height) * image.grid_width;
-      const ThreadScope scope(threads_for(patches * vision_weights_, threads_));
-      vision_.encode(image, image_rows_.narrow(0, pool_row, rows), tick);
-      return {};
-    });
+  Result<std::vector<Status>> encode(std::span<const EncodeJob> jobs,
+                                     const ProgressTick& tick) override {
+    std::vector<Status> done;
+    for (const EncodeJob& job : jobs) done.push_back(encode_one(job, tick));
+    return done;
   }
 
-  Result<LogitsView> forward(std::span<const SequenceChunk> chunks,
-                             const ProgressTick& tick) override {
-    return torch_guard("language model", [&]() -> Result<LogitsView> {
+  // The whole step, in the caller's thread.
+  Status launch(std::span<const SequenceChunk> chunks, const ProgressTick& tick) override {
+    return torch_guard("language model", [&]() -> Status {
       const c10::InferenceMode no_grad;
       double tokens = 0;
       for (const SequenceChunk& chunk : chunks)
         tokens += static_cast<double>(chunk.token_ids.size());
       const ThreadScope scope(threads_for(tokens * language_weights_, threads_));
-      return language_.forward(chunks, image_rows_, kv_, tick);
+      const LogitsView logits = language_.forward(chunks, image_rows_, kv_, tick);
+      chosen_.clear();
+      for (const SequenceChunk& chunk : chunks)
+        if (chunk.sampler != nullptr)
+          chosen_.push_back(choose_on_host(logits.row(static_cast<std::int32_t>(chosen_.size())),
+                                           chunk, scores_));
+      return {};
     });
   }
 
+  Result<std::span<const ChosenToken>> collect() override {
+    return std::span<const ChosenToken>(chosen_);
+  }
+
  private:
+  Status encode_one(const EncodeJob& job, const ProgressTick& tick) {
+    const QwenImagePlan plan = FACET_TRY(plan_qwen_image(job.pixels.size, image_settings_));
+    FACET_CHECK(plan.grid_h == job.grid_height && plan.grid_w == job.grid_width);
+    FACET_CHECK(job.pool_row >= 0 && job.pool_row + plan.num_tokens <= shape_.encoder_rows);
+    patches_.resize(static_cast<std::size_t>(plan.num_floats()));
+    write_qwen_patches(job.pixels, image_settings_, plan, patches_);
+    if (job.is_current && !job.is_current())
+      return Error(Code::kCorrupt, "its slot was given to another request");
+    return torch_guard("image encoder", [&]() -> Status {
+      const c10::InferenceMode no_grad;
+      const double patches = static_cast<double>(plan.num_patches());
+      const ThreadScope scope(threads_for(patches * vision_weights_, threads_));
+      vision_.encode({patches_, job.grid_height, job.grid_width},
+                     image_rows_.narrow(0, job.pool_row, plan.num_tokens), tick);
+      return {};
+    });
+  }
+
   RunnerShape shape_;
-  std::int64_t merge_unit_;
+  QwenImageSettings image_settings_;
   int threads_;
   double vision_weights_;    // multiplications of a patch
   double language_weights_;  // multiplications of a token
@@ -91,6 +114,9 @@ class QwenRunner final : public ModelRunner {
   QwenLanguage<T> language_;
   KvPool kv_;
   at::Tensor image_rows_;
+  std::vector<float> patches_;  // of the image being encoded
+  std::vector<float> scores_;   // of the sequence being sampled
+  std::vector<ChosenToken> chosen_;
 };
 
 // at::set_num_threads() would fix the number for the matrix library, whatever ThreadScope says.

@@ -9,11 +9,13 @@
 #include "worker/checkpoint/tensor_table.h"
 #include "worker/engine/device.h"
 #include "worker/engine/model_runner.h"
+#include "worker/image/preprocessor_config.h"
 
 namespace facet {
 
 struct RunnerOptions {
-  RunnerShape shape;                // vocab_size is filled in from the configuration
+  RunnerShape shape;  // vocab_size is filled in from the configuration
+  QwenImageSettings image_settings;
   std::int32_t context_tokens = 0;  // of one sequence: the longest prompt and answer
   bool bf16 = false;                // else fp32
   int threads = 1;

@@ -4,6 +4,7 @@
 #include <ATen/core/Tensor.h>
 
 #include <cstdint>
+#include <span>
 #include <vector>
 
 #include "worker/checkpoint/qwen_config.h"
@@ -13,6 +14,14 @@
 #include "worker/model/weights.h"
 
 namespace facet {
+
+// An image after the model's own preprocessing: rows of patch values in the order that the tower
+// takes them.
+struct ImagePatches {
+  std::span<const float> values;  // [grid_height * grid_width, values of a patch]
+  std::int32_t grid_height = 0;   // patches
+  std::int32_t grid_width = 0;
+};
 
 template <class T>
 class QwenVision {
