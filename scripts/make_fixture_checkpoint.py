@@ -1,15 +1,19 @@
 """Writes a small random checkpoint with every feature of the Qwen2.5-VL family.
 
-    python scripts/make_fixture_checkpoint.py DIR [--seed 1] [--old-spelling] [--nested-names]
+    python scripts/make_fixture_checkpoint.py DIR [--shape plain] [--seed 1] [--old-spelling]
+                                              [--nested-names]
 
-Window and full vision blocks, biases everywhere the family has them, an untied head, several
-KV heads, M-RoPE, a byte-level BPE with merges, sharded bf16 weights. Needs numpy alone and
-gives the same bytes everywhere: the random numbers are sums of integers, so no math library
-takes part. tests/data holds what transformers answers for seed 1.
+Window and full vision blocks, biases everywhere the family has them, several KV heads, M-RoPE, a
+byte-level BPE with merges, sharded bf16 weights. The plain shape has an untied head; the hard one
+a tied head, groups of three heads, sizes that are multiples of nothing, windows of two by two
+cells, and window blocks before, between and after the full ones. Needs numpy alone and gives the
+same bytes everywhere: the random numbers are sums of integers, so no math library takes part.
+tests/data holds what transformers answers.
 """
 
 import argparse
 import collections
+import dataclasses
 import hashlib
 import json
 import os
@@ -25,11 +29,34 @@ SPECIALS = (
     "<|vision_end|>", "<|vision_pad|>", "<|image_pad|>", "<|video_pad|>",
 )
 MERGES = 600
-VOCAB = 928  # 256 bytes, up to 600 merges, 14 added tokens, and rows that no token uses
 
-TEXT = dict(hidden=256, mlp=344, layers=4, heads=4, kv_heads=2, head=64, mrope=(8, 12, 12),
-            theta=1e6)
-VISION = dict(hidden=96, mlp=148, depth=4, heads=4, full=(1, 3), patch=14, window=112)
+
+@dataclasses.dataclass(frozen=True)
+class Shape:
+    """Sizes, and how large the random weights are: answers must neither repeat nor be a toss."""
+    vocab: int  # 256 bytes, up to 600 merges, 14 added tokens, and rows that no token uses
+    text: dict
+    vision: dict
+    tied: bool
+    shards: int
+    embed_std: float
+    head_std: float
+    query_gain: float
+    branch_gain: float  # of what attention and MLP add to the residual stream
+
+
+SHAPES = {
+    "plain": Shape(
+        vocab=928, tied=False, shards=3, embed_std=1.0, head_std=0.3, query_gain=1.3, branch_gain=1.5,
+        text=dict(hidden=256, mlp=344, layers=4, heads=4, kv_heads=2, head=64, mrope=(8, 12, 12),
+                  theta=1e6),
+        vision=dict(hidden=96, mlp=148, depth=4, heads=4, full=(1, 3), patch=14, window=112)),
+    "hard": Shape(
+        vocab=931, tied=True, shards=5, embed_std=0.3, head_std=0.0, query_gain=2.0, branch_gain=2.0,
+        text=dict(hidden=192, mlp=269, layers=5, heads=6, kv_heads=2, head=32, mrope=(3, 5, 8),
+                  theta=1e4),
+        vision=dict(hidden=60, mlp=111, depth=6, heads=5, full=(2, 4), patch=14, window=56)),
+}
 
 # What the merges are learned from: several scripts, code, digits, runs of blanks.
 CORPUS = """
@@ -99,9 +126,9 @@ def bf16_bytes(values):
     return ((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16).astype("<u2").tobytes()
 
 
-def weights(seed):
+def weights(shape, seed):
     """Name -> float32 array, under the published (Hub) names."""
-    bits, out, t, v = Bits(seed), {}, TEXT, VISION
+    bits, out, t, v = Bits(seed), {}, shape.text, shape.vision
 
     def linear(name, rows, cols, gain=1.0, bias=0.0):
         out[name + ".weight"] = bits.normal((rows, cols), gain / cols ** 0.5)
@@ -128,20 +155,21 @@ def weights(seed):
     linear("visual.merger.mlp.2", t["hidden"], 4 * h, 1.6, 0.2)
 
     d = t["hidden"]
-    out["model.embed_tokens.weight"] = bits.normal((VOCAB, d), 1.0)
+    out["model.embed_tokens.weight"] = bits.normal((shape.vocab, d), shape.embed_std)
     for i in range(t["layers"]):
         layer = f"model.layers.{i}."
         norm(layer + "input_layernorm", d)
         norm(layer + "post_attention_layernorm", d)
-        linear(layer + "self_attn.q_proj", t["heads"] * t["head"], d, 1.3, 0.4)
-        linear(layer + "self_attn.k_proj", t["kv_heads"] * t["head"], d, 1.3, 0.4)
+        linear(layer + "self_attn.q_proj", t["heads"] * t["head"], d, shape.query_gain, 0.4)
+        linear(layer + "self_attn.k_proj", t["kv_heads"] * t["head"], d, shape.query_gain, 0.4)
         linear(layer + "self_attn.v_proj", t["kv_heads"] * t["head"], d, 1.0, 0.2)
-        linear(layer + "self_attn.o_proj", d, t["heads"] * t["head"], 1.5)
+        linear(layer + "self_attn.o_proj", d, t["heads"] * t["head"], shape.branch_gain)
         linear(layer + "mlp.gate_proj", t["mlp"], d)
         linear(layer + "mlp.up_proj", t["mlp"], d)
-        linear(layer + "mlp.down_proj", d, t["mlp"], 1.5)
+        linear(layer + "mlp.down_proj", d, t["mlp"], shape.branch_gain)
     norm("model.norm", d)
-    out["lm_head.weight"] = bits.normal((VOCAB, d), 0.3)
+    if not shape.tied:
+        out["lm_head.weight"] = bits.normal((shape.vocab, d), shape.head_std)
     return out
 
 
@@ -168,7 +196,7 @@ def write_shard(path, tensors):
     return at
 
 
-def write_weights(directory, tensors, shards=3):
+def write_weights(directory, tensors, shards):
     names = list(tensors)
     size = sum(2 * a.size for a in tensors.values())
     files, used = [[]], 0
@@ -186,8 +214,8 @@ def write_weights(directory, tensors, shards=3):
                         {"metadata": {"total_size": total}, "weight_map": where})
 
 
-def config_json(ids, old_spelling):
-    t, v = TEXT, VISION
+def config_json(shape, ids, old_spelling):
+    t, v = shape.text, shape.vision
     text_config = {
         "attention_dropout": 0.0, "bos_token_id": ids["<|endoftext|>"],
         "eos_token_id": ids["<|im_end|>"], "hidden_act": "silu", "hidden_size": t["hidden"],
@@ -195,7 +223,7 @@ def config_json(ids, old_spelling):
         "max_position_embeddings": 4096, "max_window_layers": t["layers"],
         "num_attention_heads": t["heads"], "num_hidden_layers": t["layers"],
         "num_key_value_heads": t["kv_heads"], "rms_norm_eps": 1e-6, "use_cache": True,
-        "use_sliding_window": False, "vocab_size": VOCAB,
+        "use_sliding_window": False, "vocab_size": shape.vocab,
     }
     vision_config = {
         "depth": v["depth"], "fullatt_block_indexes": list(v["full"]), "hidden_act": "silu",
@@ -209,7 +237,7 @@ def config_json(ids, old_spelling):
         "image_token_id": ids["<|image_pad|>"], "video_token_id": ids["<|video_pad|>"],
         "vision_start_token_id": ids["<|vision_start|>"],
         "vision_end_token_id": ids["<|vision_end|>"],
-        "vision_token_id": ids["<|vision_pad|>"], "tie_word_embeddings": False,
+        "vision_token_id": ids["<|vision_pad|>"], "tie_word_embeddings": shape.tied,
     }
     if old_spelling:
         text_config.update(rope_theta=t["theta"], sliding_window=4096, torch_dtype="bfloat16",
@@ -228,14 +256,14 @@ def config_json(ids, old_spelling):
             "text_config": text_config, "vision_config": vision_config}
 
 
-def write_tokenizer(directory, old_spelling):
+def write_tokenizer(directory, rows, old_spelling):
     """Returns {added token: id}. Old files spell a merge "a b", newer ones ["a", "b"]."""
     merges = train_merges(MERGES)
     vocab = {char: i for i, char in enumerate(hf_files.byte_alphabet())}
     for a, b in merges:
         vocab.setdefault(a + b, len(vocab))
     ids = {name: len(vocab) + i for i, name in enumerate(SPECIALS)}
-    assert len(vocab) + len(ids) <= VOCAB
+    assert len(vocab) + len(ids) <= rows
     spelled = [f"{a} {b}" for a, b in merges] if old_spelling else [list(m) for m in merges]
     hf_files.write_json(directory, "tokenizer.json",
                         hf_files.tokenizer_json(vocab, spelled, ids))
@@ -254,33 +282,35 @@ def digest(directory):
     return total.hexdigest()
 
 
-def make(directory, seed=1, old_spelling=False, nested_names=False):
+def make(directory, seed=1, old_spelling=False, nested_names=False, shape="plain"):
     os.makedirs(directory, exist_ok=True)
-    ids = write_tokenizer(directory, old_spelling)
-    hf_files.write_json(directory, "config.json", config_json(ids, old_spelling))
+    sizes = SHAPES[shape]
+    ids = write_tokenizer(directory, sizes.vocab, old_spelling)
+    hf_files.write_json(directory, "config.json", config_json(sizes, ids, old_spelling))
     hf_files.write_json(directory, "preprocessor_config.json",
                         hf_files.preprocessor_config(3136, 12845056))
     hf_files.write_json(directory, "generation_config.json", {
         "bos_token_id": ids["<|endoftext|>"], "pad_token_id": ids["<|endoftext|>"],
         "eos_token_id": [ids["<|im_end|>"], ids["<|endoftext|>"]], "do_sample": False,
         "repetition_penalty": 1.0})
-    tensors = weights(seed)
+    tensors = weights(sizes, seed)
     if nested_names:
         tensors = {nested_name(name): array for name, array in tensors.items()}
-    write_weights(directory, tensors)
+    write_weights(directory, tensors, sizes.shards)
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("directory")
+    parser.add_argument("--shape", choices=sorted(SHAPES), default="plain")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--old-spelling", action="store_true",
                         help="flat config.json and string merges, as published checkpoints have")
     parser.add_argument("--nested-names", action="store_true",
                         help="tensor names model.language_model.* and model.visual.*")
     args = parser.parse_args()
-    make(args.directory, args.seed, args.old_spelling, args.nested_names)
+    make(args.directory, args.seed, args.old_spelling, args.nested_names, args.shape)
     print(digest(args.directory))
 
 
