@@ -13,3 +13,41 @@ else()
     message(STATUS "CUDA: nvcc ${nvcc_release}")
   endif()
 endif()
+
+# facet_cuda_library(name SOURCES...): a static library of .cu and .cc files. By custom commands,
+# since CMake 3.25 does not know C++20 for nvcc 13. One machine code for each architecture served:
+# A100, RTX 3090, RTX 4090, H100 and H200.
+set(FACET_CUDA_ARCHITECTURES 80 86 89 90 CACHE STRING "compute capabilities to build for")
+function(facet_cuda_library name)
+  get_filename_component(toolkit ${FACET_NVCC} DIRECTORY)
+  get_filename_component(toolkit ${toolkit} DIRECTORY)
+  set(flags -std=c++20 -O3 -lineinfo --threads 1 -Xcompiler=-fPIC,-Wall,-Wextra
+      --expt-relaxed-constexpr --expt-extended-lambda -I${PROJECT_SOURCE_DIR})
+  foreach(architecture ${FACET_CUDA_ARCHITECTURES})
+    list(APPEND flags -gencode arch=compute_${architecture},code=sm_${architecture})
+  endforeach()
+  set(sources)
+  foreach(source ${ARGN})
+    if(NOT source MATCHES "\\.cu$")
+      list(APPEND sources ${source})
+      continue()
+    endif()
+    set(object ${CMAKE_CURRENT_BINARY_DIR}/${source}.o)
+    get_filename_component(folder ${object} DIRECTORY)
+    file(MAKE_DIRECTORY ${folder})
+    add_custom_command(OUTPUT ${object}
+      COMMAND ${CMAKE_COMMAND} -E env CCACHE_NOHASHDIR=1 CCACHE_BASEDIR=${PROJECT_SOURCE_DIR}
+        ${FACET_CCACHE} ${FACET_NVCC} ${flags} -MD -MF ${object}.d
+        -c ${CMAKE_CURRENT_SOURCE_DIR}/${source} -o ${object}
+      DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/${source} DEPFILE ${object}.d
+      COMMENT "nvcc ${source}" VERBATIM)
+    set_source_files_properties(${object} PROPERTIES EXTERNAL_OBJECT TRUE GENERATED TRUE)
+    list(APPEND sources ${object})
+  endforeach()
+  add_library(${name} STATIC ${sources})
+  set_target_properties(${name} PROPERTIES LINKER_LANGUAGE CXX)
+  target_include_directories(${name} SYSTEM PUBLIC ${toolkit}/include)
+  # The static runtime: no program needs a library of the toolkit at run time.
+  target_link_libraries(${name} PUBLIC facet_flags ${toolkit}/lib64/libcudart_static.a
+    Threads::Threads rt dl)
+endfunction()

@@ -1,0 +1,41 @@
+// The one way a kernel of this room is launched.
+#pragma once
+
+#include <cuda_runtime.h>
+
+#include <utility>
+
+#include "kernels/base/launch.h"
+
+namespace facet::kernels {
+
+// Raises the kernel's limit of dynamic shared memory where it needs more than 48 KB; idempotent.
+template <class Kernel>
+cudaError_t allow_shared(Kernel* kernel, std::size_t bytes) {
+  if (bytes <= 48 * 1024) return cudaSuccess;
+  return cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                              static_cast<int>(bytes));
+}
+
+template <class... Params, class... Args>
+cudaError_t launch_kernel(void (*kernel)(Params...), dim3 grid, dim3 block,
+                          std::size_t shared_bytes, const Launch& launch, Args&&... args) {
+  if (grid.x == 0 || grid.y == 0 || grid.z == 0) return cudaSuccess;
+  if (const cudaError_t error = allow_shared(kernel, shared_bytes); error != cudaSuccess)
+    return error;
+  cudaLaunchConfig_t config = {};
+  config.gridDim = grid;
+  config.blockDim = block;
+  config.dynamicSmemBytes = shared_bytes;
+  config.stream = launch.stream;
+  cudaLaunchAttribute attribute = {};
+  if (launch.programmatic && device_facts().capability >= 90) {
+    attribute.id = cudaLaunchAttributeProgrammaticStreamSerialization;
+    attribute.val.programmaticStreamSerializationAllowed = 1;
+    config.attrs = &attribute;
+    config.numAttrs = 1;
+  }
+  return cudaLaunchKernelEx(&config, kernel, std::forward<Args>(args)...);
+}
+
+}  // namespace facet::kernels

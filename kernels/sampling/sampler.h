@@ -1,0 +1,91 @@
+// Chooses the next token of every row from its logits, on the device: the order of operations, the
+// draw and the ties of worker/engine/sampler.h. A row's token is a function of its logits and its
+// lane alone: no sum runs over rows, and masses are added as 64-bit integers (2^-44 of the best
+// token's), so no order of threads shows.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "kernels/base/dtype.h"
+#include "kernels/base/launch.h"
+
+namespace facet::kernels {
+
+inline constexpr int kMaxTopLogprobs = 20;
+inline constexpr int kMaxEosTokens = 8;
+
+// One lane's sampling, in device memory; written by the host when a sequence takes the lane.
+// 64-bit members first: the same layout for host and device.
+struct SamplingLane {
+  double top_p = 1.0;
+  double min_p = 0.0;
+  double presence_penalty = 0.0;
+  double frequency_penalty = 0.0;
+  std::uint64_t seed = 0;
+  float temperature = 0.0F;         // 0: the maximum
+  float repetition_penalty = 1.0F;  // 1: none
+  std::uint32_t top_k = 0;          // 0: off
+  std::uint32_t min_tokens = 0;
+  std::uint32_t num_observed = 0;  // tokens of the answer so far; advanced by the sampler
+  std::int32_t last_token = 0;     // written by the sampler
+  std::int32_t num_logprobs = -1;  // -1: none; 0 .. kMaxTopLogprobs: of the chosen, and of so many
+  std::uint32_t reserved = 0;
+};
+
+// What the lane has seen of each token of the vocabulary: kInPrompt, and how often it was answered.
+using TokenState = std::uint16_t;
+inline constexpr TokenState kInPrompt = 0x8000;
+inline constexpr TokenState kAnsweredMask = 0x7fff;
+
+enum class SampleStatus : std::int32_t {
+  kUnused = 0,  // row without a lane
+  kOk = 1,
+  kNanLogit = 2,  // a logit was not a number: token is -1, the lane stays as it was
+};
+
+struct SampledToken {
+  std::int32_t token = -1;
+  SampleStatus status = SampleStatus::kUnused;
+  float logprob = 0.0F;  // of the model's own distribution: before penalties and temperature
+  std::int32_t num_top = 0;
+};
+
+struct SamplerShape {
+  std::int32_t rows = 0;
+  std::int32_t vocab = 0;
+  std::int64_t logits_stride = 0;  // elements
+  DType logits_dtype = DType::kBf16;
+  std::int32_t num_eos = 0;
+  std::int32_t eos[kMaxEosTokens] = {};  // banned before min_tokens
+};
+
+// All in device memory.
+struct SamplerArgs {
+  const void* logits = nullptr;            // [rows, vocab]
+  const std::int32_t* row_lane = nullptr;  // [rows]; -1: unused; null: row r is lane r
+  SamplingLane* lanes = nullptr;           // read, and advanced
+  TokenState* states = nullptr;            // [lanes, vocab]; null: no lane has penalties
+  SampledToken* out = nullptr;             // [rows]
+  std::int32_t* top_ids = nullptr;         // [rows, kMaxTopLogprobs] or null
+  float* top_logprobs = nullptr;           // the same
+  std::int32_t* last_tokens = nullptr;     // [lanes] or null: a dense copy for embed_tokens
+  std::int32_t* positions = nullptr;  // [lanes, 3] or null: each is advanced by 1 with the token
+  std::int32_t* lengths = nullptr;    // [lanes] or null: advanced by 1
+  void* workspace = nullptr;
+};
+
+std::size_t sampler_workspace_bytes(const SamplerShape& shape);
+
+// Two kernels: scores and partial results in slices of a row; then one block a row chooses. Bound
+// by the logits (and states, of lanes with penalties) read once; rows that draw read their fp32
+// scores a few times more from the L2 cache.
+cudaError_t sample_tokens(const SamplerShape& shape, const SamplerArgs& args, const Launch& launch);
+
+// Zeroes a lane's states and marks its prompt, then counts `answered` (tokens committed on an
+// earlier attempt). token_ids in device memory, prompt first.
+cudaError_t reset_token_state(TokenState* state, std::int32_t vocab, const std::int32_t* token_ids,
+                              std::int32_t num_prompt, std::int32_t num_answered,
+                              const Launch& launch);
+
+}  // namespace facet::kernels
