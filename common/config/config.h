@@ -41,6 +41,7 @@ struct WorkerConfig {
   int max_model_len = 0;              // tokens of prompt and answer; 0 = the model's own limit
   int max_num_batched_tokens = 2048;  // tokens of one step, prefill chunks included
   int kv_block_tokens = 16;           // token positions of one KV block
+  bool prefix_cache = true;           // of KV blocks, and of the image encoder's output
   int credits = 32;                   // dispatches outstanding at one worker
   EchoConfig echo;
   bool operator==(const WorkerConfig&) const = default;

@@ -37,6 +37,10 @@ std::string value_text(const IntKey& key) {
   return std::visit([](const auto* field) { return std::to_string(*field); }, key.value);
 }
 
+std::string value_text(const BoolKey& key) {
+  return *key.value ? "true" : "false";
+}
+
 std::string value_text(const BytesKey& key) {
   return quoted(format_byte_size(*key.value));
 }

@@ -40,6 +40,7 @@ void add_worker(Config& c, std::vector<ConfigKey>& keys) {
                   IntKey{&w.max_num_batched_tokens, 1, 1 << 17}});
   keys.push_back({"worker.kv_block_tokens", "fewer waste tables, more waste memory",
                   IntKey{&w.kv_block_tokens, 1, 256}});
+  keys.push_back({"worker.prefix_cache", "", BoolKey{&w.prefix_cache}});
   keys.push_back(
       {"worker.credits", "a lost worker's requests all run again", IntKey{&w.credits, 1, 4096}});
   keys.push_back({"worker.echo.token_us", "a minute is the longest step a worker may take",

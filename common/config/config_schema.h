@@ -18,6 +18,10 @@ struct IntKey {
   std::int64_t max;
 };
 
+struct BoolKey {
+  bool* value;
+};
+
 struct BytesKey {
   std::uint64_t* value;
   std::uint64_t min;
@@ -54,7 +58,7 @@ struct ChoiceKey {  // choices[i] stands for the enumerator with value i
 struct ConfigKey {
   std::string_view name;    // "worker.count"
   std::string_view reason;  // of the bounds; ends the message about a value outside
-  std::variant<IntKey, BytesKey, BytesListKey, TextKey, TextListKey, ChoiceKey> value;
+  std::variant<IntKey, BoolKey, BytesKey, BytesListKey, TextKey, TextListKey, ChoiceKey> value;
 };
 
 // In the order of configs/facet.toml. Points into `config`, which must outlive it.

@@ -138,6 +138,12 @@ class Reader {
         kind.value);
   }
 
+  void read(const ConfigKey& key, const BoolKey& kind, const toml::node& node) {
+    const auto* value = node.as_boolean();
+    if (!value) return wrong_type(key, "true or false", node);
+    *kind.value = value->get();
+  }
+
   // A size is an integer (bytes) or a text with a unit. nullopt: a problem was noted.
   std::optional<std::uint64_t> read_size(const ConfigKey& key, const toml::node& node) {
     if (const auto* number = node.as_integer()) {

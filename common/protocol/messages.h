@@ -198,6 +198,7 @@ struct SequenceEnd {
   std::string message;
   std::uint32_t prompt_tokens = 0;
   std::uint32_t image_tokens = 0;
+  std::uint32_t cached_tokens = 0;  // of the prompt: not computed again
 };
 
 struct SequenceUpdate {

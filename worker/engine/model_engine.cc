@@ -5,6 +5,7 @@
 
 #include "common/base/check.h"
 #include "worker/engine/active_request.h"
+#include "worker/engine/prefix_keys.h"
 
 namespace facet {
 
@@ -13,7 +14,7 @@ ModelEngine::ModelEngine(ModelEngineParts parts)
       blocks_(parts_.runner->shape().num_blocks, parts_.runner->shape().block_tokens),
       rows_(parts_.runner->shape().encoder_rows),
       scheduler_({std::min(parts_.max_lanes, parts_.runner->shape().max_step_chunks),
-                  parts_.runner->shape().max_step_tokens},
+                  parts_.runner->shape().max_step_tokens, parts_.prefix_cache},
                  blocks_, rows_) {
   // Otherwise a full batch of decoding sequences could not take a step.
   FACET_CHECK(parts_.runner->shape().max_step_tokens >= parts_.max_lanes);
@@ -49,6 +50,9 @@ Status ModelEngine::add(SequenceSpec spec) {
                    "committed token " + std::to_string(token) + " is not in the vocabulary");
   if (spec.committed.size() > max_tokens)
     return Error(Code::kInvalidArgument, "has more committed tokens than max_tokens");
+  if (parts_.prefix_cache)
+    for (ImageSpan& span : prompt.images)
+      span.key = image_key(spec.images[static_cast<std::size_t>(span.image)], span);
   const SamplingParams params = spec.request.sampling;
   Sampler sampler(params, parts_.sampling, prompt.token_ids);
   Sequence sequence(std::move(prompt), spec.committed);
@@ -91,7 +95,7 @@ ModelEngine::Active& ModelEngine::active_of(const Sequence* sequence) {
 }
 
 std::uint32_t ModelEngine::kv_blocks_free() const {
-  return static_cast<std::uint32_t>(blocks_.num_free());
+  return static_cast<std::uint32_t>(blocks_.num_available());
 }
 
 std::uint32_t ModelEngine::kv_blocks_total() const {
@@ -104,8 +108,8 @@ Status ModelEngine::check_conservation() const {
   if (scheduled > active_.size())
     return Error(Code::kInternal, "the scheduler holds " + std::to_string(scheduled) +
                                       " sequences, the engine " + std::to_string(active_.size()));
-  if (active_.empty() && blocks_.num_free() != blocks_.total())
-    return Error(Code::kInternal, std::to_string(blocks_.total() - blocks_.num_free()) +
+  if (active_.empty() && blocks_.num_available() != blocks_.total())
+    return Error(Code::kInternal, std::to_string(blocks_.total() - blocks_.num_available()) +
                                       " KV blocks are held by nobody");
   return {};
 }

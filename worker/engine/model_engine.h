@@ -23,6 +23,7 @@ struct ModelEngineParts {
   ModelFacts facts;
   std::uint32_t capacity = 32;  // sequences held at once
   std::int32_t max_lanes = 16;  // sequences that run at once; runner's chunks at most
+  bool prefix_cache = true;     // of KV blocks and encoder output
   SamplingDefaults sampling;
   std::unique_ptr<InputProcessor> input;
   std::unique_ptr<ModelRunner> runner;
@@ -54,6 +55,7 @@ class ModelEngine final : public Engine {
   void replay(Active& active);
   void end_waiting_ends(Updates& updates);
   Status encode_all(StepPlan& plan, Updates& updates);
+  Result<bool> encode_once(StepPlan& plan, Updates& updates);
   Result<bool> launch_next(Updates& updates);
   Status launch(const StepPlan& plan);
   void note_launched(const StepPlan& plan);

@@ -4,6 +4,7 @@
 // not overrun. An end found in the token itself is found one step late, and the token in flight
 // behind it is dropped.
 #include <algorithm>
+#include <set>
 #include <utility>
 
 #include "common/base/check.h"
@@ -104,35 +105,45 @@ Result<bool> ModelEngine::launch_next(Updates& updates) {
   return true;
 }
 
-// All images that begin in the step. A sequence whose image fails ends alone and leaves the plan.
+// The images of the step whose output is not there yet, each once. A sequence whose image fails
+// ends alone and leaves the plan; another one that shows the same image has pixels of its own.
 Status ModelEngine::encode_all(StepPlan& plan, Updates& updates) {
+  while (FACET_TRY(encode_once(plan, updates))) {
+  }
+  return {};
+}
+
+// False: nothing was left to encode.
+Result<bool> ModelEngine::encode_once(StepPlan& plan, Updates& updates) {
   std::vector<EncodeJob> jobs;
   std::vector<std::pair<const Sequence*, std::int32_t>> owners;  // and the request's image
+  std::set<std::int32_t> rows;
   for (const ScheduledChunk& chunk : plan.chunks) {
     const Active& active = active_of(chunk.sequence);
     for (std::size_t i = chunk.encode_begin; i < chunk.encode_end; ++i) {
-      const ImageSpan& span = active.sequence.prompt.images[i];
-      jobs.push_back(to_job(active.spec.images[static_cast<std::size_t>(span.image)], span,
-                            active.sequence.image_rows[i]));
+      const std::int32_t row = chunk.sequence->image_rows[i];
+      if (rows_.is_filled(row) || !rows.insert(row).second) continue;
+      const ImageSpan& span = chunk.sequence->prompt.images[i];
+      jobs.push_back(to_job(active.spec.images[static_cast<std::size_t>(span.image)], span, row));
       owners.emplace_back(chunk.sequence, span.image);
     }
   }
-  if (jobs.empty()) return {};
+  if (jobs.empty()) return false;
   parts_.tick(WorkerPhase::kEncode);
   const std::vector<Status> encoded = FACET_TRY(parts_.runner->encode(jobs, parts_.tick));
   FACET_CHECK(encoded.size() == jobs.size());
-  for (std::size_t i = 0; i < encoded.size(); ++i) {
-    const Sequence* sequence = owners[i].first;
+  for (std::size_t i = 0; i < jobs.size(); ++i)
+    if (encoded[i]) rows_.set_filled(jobs[i].pool_row);
+  for (std::size_t i = 0; i < jobs.size(); ++i) {
+    const auto& [sequence, image] = owners[i];
     if (encoded[i] || !active_.contains(sequence)) continue;  // or another image ended it already
     const Error& error = encoded[i].error();
-    finish_error(
-        active_of(sequence),
-        Error(error.code, "image " + std::to_string(owners[i].second) + ": " + error.message),
-        updates);
+    const std::string name = "image " + std::to_string(image) + ": ";
+    finish_error(active_of(sequence), Error(error.code, name + error.message), updates);
   }
   std::erase_if(plan.chunks,
                 [&](const ScheduledChunk& chunk) { return !active_.contains(chunk.sequence); });
-  return {};
+  return true;
 }
 
 Status ModelEngine::launch(const StepPlan& plan) {
@@ -179,6 +190,7 @@ Status ModelEngine::collect_oldest(Updates& updates) {
 
 void ModelEngine::take_token(Active& active, const ChosenToken& chosen, Updates& updates) {
   if (chosen.saw_nan) {
+    scheduler_.discard(active.sequence);
     finish_error(active, Error(Code::kInternal, "the model computed a logit that is not a number"),
                  updates);
     return;
@@ -213,6 +225,8 @@ void ModelEngine::finish(Active& active, SequenceEnd::Kind kind, SequenceUpdate 
   update.end.kind = kind;
   update.end.prompt_tokens = static_cast<std::uint32_t>(active.sequence.prompt.token_ids.size());
   update.end.image_tokens = active.num_image_tokens();
+  update.end.cached_tokens =
+      std::min(update.end.prompt_tokens, static_cast<std::uint32_t>(active.sequence.num_adopted));
   const bool complete = kind == SequenceEnd::Kind::kStop || kind == SequenceEnd::Kind::kLength ||
                         kind == SequenceEnd::Kind::kCancelled;
   if (complete) update.end.text = active.answer.finish();

@@ -4,6 +4,7 @@
 #include <string>
 
 #include "common/base/check.h"
+#include "worker/engine/prefix_keys.h"
 
 namespace facet {
 namespace {
@@ -56,7 +57,7 @@ bool Scheduler::would_preempt() const {
   std::int32_t missing = 0;
   for (const Sequence* sequence : running_)
     if (sequence->is_decoding()) missing += missing_blocks(*sequence);
-  return missing > blocks_.num_free();
+  return missing > blocks_.num_available();
 }
 
 // A block for the next token; preempts from the end of the order until there is one. False: the
@@ -90,10 +91,10 @@ bool Scheduler::reserve_rows(Sequence& sequence, ScheduledChunk& chunk) {
   for (; chunk.encode_end < images.size(); ++chunk.encode_end) {
     const ImageSpan& image = images[chunk.encode_end];
     if (image.first >= chunk.first + chunk.count) break;
-    const auto row = rows_short_ ? std::nullopt : rows_.acquire(image.count);
+    const auto row = rows_short_ ? std::nullopt : rows_.acquire(image.count, image.key);
     if (!row) {
       rows_short_ = true;
-      chunk.count = image.first - chunk.first;
+      chunk.count = image.first - chunk.first;  // below 0 behind an adopted part of the image
       break;
     }
     sequence.image_rows[chunk.encode_end] = *row;
@@ -108,11 +109,46 @@ bool Scheduler::start_next() {
   if (waiting_.empty() || static_cast<std::int32_t>(running_.size()) >= limits_.max_lanes)
     return false;
   Sequence& sequence = *waiting_.front();
-  if (!blocks_.acquire(blocks_.blocks_for(sequence.num_tokens()), sequence.blocks)) return false;
+  adopt_prefix(sequence);
+  if (!blocks_.acquire(missing_blocks(sequence), sequence.blocks)) {
+    blocks_.release(sequence.blocks);
+    sequence.num_adopted = 0;
+    return false;
+  }
+  sequence.num_remembered = static_cast<std::size_t>(sequence.num_adopted / blocks_.block_tokens());
+  sequence.num_computed = sequence.num_adopted;
+  const auto& images = sequence.prompt.images;
+  while (sequence.num_encoded < images.size() &&
+         images[sequence.num_encoded].first + images[sequence.num_encoded].count <=
+             sequence.num_computed)
+    ++sequence.num_encoded;
   take_lane(sequence);
   waiting_.erase(waiting_.begin());
   running_.push_back(&sequence);
   return true;
+}
+
+// Begins with the cached blocks of the longest known prefix. One token at least is computed: its
+// logits give the next one.
+void Scheduler::adopt_prefix(Sequence& sequence) {
+  if (!limits_.prefix_cache) return;
+  const std::int32_t most = (sequence.num_known() - 1) / blocks_.block_tokens();
+  extend_prefix_keys(sequence, blocks_.block_tokens(), most, sequence.block_keys);
+  const auto count = std::min(sequence.block_keys.size(), static_cast<std::size_t>(most));
+  blocks_.adopt(std::span(sequence.block_keys).first(count), sequence.blocks);
+  sequence.num_adopted = static_cast<std::int32_t>(sequence.blocks.size()) * blocks_.block_tokens();
+}
+
+// Tells the pool the content of blocks that became full of known tokens. They may be used from the
+// step launched next.
+void Scheduler::remember_blocks(Sequence& sequence) {
+  if (!limits_.prefix_cache) return;
+  const std::int32_t full =
+      std::min(sequence.num_computed, sequence.num_known()) / blocks_.block_tokens();
+  extend_prefix_keys(sequence, blocks_.block_tokens(), full, sequence.block_keys);
+  const auto count = std::min(sequence.block_keys.size(), static_cast<std::size_t>(full));
+  for (std::size_t& i = sequence.num_remembered; i < count; ++i)
+    blocks_.remember(sequence.blocks[i], sequence.block_keys[i]);
 }
 
 // The lowest free one, so that the lanes in use stay close together.
@@ -127,6 +163,7 @@ void Scheduler::complete(const ScheduledChunk& chunk) {
   Sequence& sequence = *chunk.sequence;
   sequence.num_computed += chunk.count;
   sequence.lane_started = true;
+  remember_blocks(sequence);
   for (std::size_t i = 0; i < sequence.num_encoded; ++i) {
     const ImageSpan& image = sequence.prompt.images[i];
     if (sequence.image_rows[i] == Sequence::kNotHeld) continue;
@@ -137,6 +174,7 @@ void Scheduler::complete(const ScheduledChunk& chunk) {
 }
 
 void Scheduler::release(Sequence& sequence) {
+  if (!sequence.blocks.empty()) remember_blocks(sequence);
   blocks_.release(sequence.blocks);
   for (std::int32_t& row : sequence.image_rows) {
     if (row != Sequence::kNotHeld) rows_.release(row);
@@ -153,6 +191,11 @@ void Scheduler::remove(Sequence& sequence) {
   std::erase(running_, &sequence);
 }
 
+void Scheduler::discard(Sequence& sequence) {
+  remove(sequence);
+  blocks_.forget(sequence.block_keys);
+}
+
 Status Scheduler::check_conservation() const {
   std::vector<const std::vector<std::int32_t>*> tables;
   for (const Sequence* sequence : running_) tables.push_back(&sequence->blocks);
@@ -162,7 +205,7 @@ Status Scheduler::check_conservation() const {
     return Error(Code::kInternal, std::to_string(lanes) + " lanes are held by " +
                                       std::to_string(running_.size()) + " running sequences");
   if (!running_.empty()) return {};
-  return rows_.check_all_free();
+  return rows_.check_not_held();
 }
 
 }  // namespace facet

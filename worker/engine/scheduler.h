@@ -1,7 +1,8 @@
 // Decides what one step computes: every decoding sequence, then prefill chunks under the token
 // budget, older ones first. Continuous batching: sequences join and leave between steps.
-// A sequence takes the blocks of all its known tokens when it starts and one more when its answer
-// grows into it; when none is left, the youngest of the lowest priority is preempted.
+// A sequence takes the blocks of all its known tokens when it starts, as many as it can from the
+// cache, and one more when its answer grows into it; when none is left, the youngest of the lowest
+// priority is preempted.
 #pragma once
 
 #include <cstdint>
@@ -18,13 +19,15 @@ namespace facet {
 struct SchedulerLimits {
   std::int32_t max_lanes = 16;
   std::int32_t max_step_tokens = 2048;
+  bool prefix_cache = true;  // sequences begin with cached blocks, and leave theirs behind
 };
 
 struct ScheduledChunk {
   Sequence* sequence = nullptr;
   std::int32_t first = 0;  // token index; count tokens from there
   std::int32_t count = 0;
-  // Images to encode before: prompt.images [begin, end). Their rows are reserved.
+  // Images that begin to be used: prompt.images [begin, end). Their rows are held; those that are
+  // not filled yet are to be encoded before.
   std::size_t encode_begin = 0;
   std::size_t encode_end = 0;
   // The chunk reaches the last token there is: the next one can be chosen.
@@ -53,6 +56,8 @@ class Scheduler {
   void complete(const ScheduledChunk& chunk);
   // Gives back what the sequence holds and forgets it, in whatever state it is.
   void remove(Sequence& sequence);
+  // Likewise, and nobody is to begin with what it computed.
+  void discard(Sequence& sequence);
 
   std::size_t num_running() const { return running_.size(); }
   std::size_t num_waiting() const { return waiting_.size(); }
@@ -65,6 +70,8 @@ class Scheduler {
   void schedule_prefill(Sequence& sequence, StepPlan& plan);
   bool start_next();
   bool reserve_rows(Sequence& sequence, ScheduledChunk& chunk);
+  void adopt_prefix(Sequence& sequence);
+  void remember_blocks(Sequence& sequence);
   void take_lane(Sequence& sequence);
   void release(Sequence& sequence);
   std::int32_t missing_blocks(const Sequence& sequence) const;

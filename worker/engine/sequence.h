@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "common/protocol/messages.h"
+#include "worker/engine/content_key.h"
 #include "worker/engine/model_runner.h"
 
 namespace facet {
@@ -17,6 +18,7 @@ struct ImageSpan {
   std::int32_t count = 0;
   std::int32_t grid_height = 0;  // patches
   std::int32_t grid_width = 0;
+  ContentKey key = {};  // none: its output and what depends on it is not kept
 };
 
 struct Prompt {
@@ -40,6 +42,9 @@ struct Sequence {
   std::int32_t lane = kNotHeld;
   bool lane_started = false;  // a chunk of it was launched on the lane
   std::vector<std::int32_t> blocks;
+  std::vector<ContentKey> block_keys;  // of the first full blocks, as far as they were needed
+  std::size_t num_remembered = 0;      // blocks whose content the pool was told, from the first on
+  std::int32_t num_adopted = 0;        // tokens whose KV was there when it started
   // Per image: its first encoder row, kNotHeld before and after.
   std::vector<std::int32_t> image_rows;
   std::size_t num_encoded = 0;  // images encoded so far, in order

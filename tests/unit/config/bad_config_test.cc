@@ -54,6 +54,8 @@ TEST(BadConfig, WrongTypes) {
             "facet.toml:2: worker.count: must be an integer, not a fraction");
   EXPECT_EQ(echo_refusal("worker.count = true"),
             "facet.toml:2: worker.count: must be an integer, not true or false");
+  EXPECT_EQ(echo_refusal("worker.prefix_cache = 1"),
+            "facet.toml:2: worker.prefix_cache: must be true or false, not an integer");
   EXPECT_EQ(echo_refusal("[worker.count]"),
             "facet.toml:2: worker.count: must be an integer, not a table");
   EXPECT_EQ(echo_refusal("log.file = 2024-01-01"),

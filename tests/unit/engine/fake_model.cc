@@ -109,7 +109,10 @@ Status FakeRunner::launch(std::span<const SequenceChunk> chunks, const ProgressT
   for (Lane& lane : lanes_) lane.is_taken = false;
   for (const SequenceChunk& chunk : chunks) {
     Lane& lane = lanes_.at(static_cast<std::size_t>(chunk.lane));
-    if (chunk.starts_lane) lane = {};
+    if (chunk.starts_lane) {
+      lane = {};
+      num_adopted += chunk.context_tokens;
+    }
     EXPECT_FALSE(lane.is_taken) << "two chunks of one lane";
     EXPECT_TRUE(chunk.starts_lane || chunk.context_tokens == lane.num_tokens);
     lane.is_taken = true;
@@ -195,6 +198,7 @@ FakeEngine make_fake_engine(const FakeOptions& options) {
   ModelEngineParts parts;
   parts.facts.max_model_len = options.max_model_len;
   parts.max_lanes = options.lanes;
+  parts.prefix_cache = options.prefix_cache;
   parts.input = std::make_unique<FakeInput>();
   fake.eos = parts.input->tokenizer().find("<|im_end|>");
   parts.sampling = {1.0, {fake.eos}, kFakeVocab};
@@ -219,7 +223,7 @@ SequenceSpec text_spec(const std::string& text, std::uint32_t max_tokens) {
 
 void add_image(SequenceSpec& spec, const std::uint8_t* pixel, std::uint32_t tokens) {
   const auto index = static_cast<std::uint32_t>(spec.images.size());
-  spec.images.push_back({pixel, tokens, 1, 0, 0, [] { return true; }});
+  spec.images.push_back({pixel, tokens, 1, 1, pixel[0] + std::uint64_t{1}, [] { return true; }});
   spec.request.messages[0].content.push_back({ContentPart::Kind::kImage, "", index});
   spec.request.messages[0].content.push_back({ContentPart::Kind::kText, "?", 0});
 }

@@ -42,6 +42,7 @@ class FakeRunner final : public ModelRunner {
   int most_in_flight = 0;
   int num_steps = 0;
   int num_encoded = 0;        // images
+  int num_adopted = 0;        // tokens that sequences began with
   int num_chosen_before = 0;  // chunks whose token the host did not know
 
  private:
@@ -96,6 +97,7 @@ struct FakeOptions {
   std::int32_t lanes = 8;
   std::uint32_t max_model_len = 200;
   int max_in_flight = 1;
+  bool prefix_cache = true;
 };
 FakeEngine make_fake_engine(const FakeOptions& options);
 

@@ -92,6 +92,7 @@ TEST(ModelEngineLoads, RandomLoadsAnswerAsIfAlone) {
     options.blocks = 100 / options.block_tokens + 1 + pick(0, 40);
     options.max_model_len = 100;
     options.max_in_flight = pick(1, 2);
+    options.prefix_cache = pick(0, 3) > 0;
     FakeEngine fake = make_fake_engine(options);
     std::vector<std::uint8_t> pixels(256);
     for (std::size_t i = 0; i < pixels.size(); ++i) pixels[i] = static_cast<std::uint8_t>(i);
@@ -106,6 +107,14 @@ TEST(ModelEngineLoads, RandomLoadsAnswerAsIfAlone) {
         for (int image = pick(0, 2); image-- > 0;)
           add_image(spec, &pixels[static_cast<std::size_t>(pick(0, 255))],
                     static_cast<std::uint32_t>(pick(1, 16)));
+        if (!specs.empty() && pick(0, 2) == 0) {  // one that was asked before, or begins like it
+          const SequenceSpec& earlier =
+              std::next(specs.begin(), pick(0, static_cast<int>(specs.size()) - 1))->second;
+          spec.request.messages = earlier.request.messages;
+          spec.images = earlier.images;
+          if (pick(0, 1) == 0)
+            spec.request.messages[0].content.push_back({ContentPart::Kind::kText, "and", 0});
+        }
         const Status added = fake.engine->add(spec);
         ASSERT_TRUE(added) << added.error().message;
         specs.emplace(spec.id.hex(), spec);
@@ -331,6 +340,111 @@ TEST_P(ModelEngineTest, ASequenceThatJoinsIsInTheVeryNextStep) {
   while (outcomes.size() < 2) step(fake, outcomes);
   EXPECT_LE(fake.runner->num_steps, before + GetParam());
   while (fake.engine->has_work()) step(fake, outcomes);
+}
+
+// One answer after the other: what is left of the first serves the second.
+TEST_P(ModelEngineTest, ARepeatedPromptIsComputedFromItsLastToken) {
+  FakeEngine fake = make({.block_tokens = 4});
+  const std::uint8_t pixel = 7;
+  SequenceSpec spec = text_spec("a common prefix ", 6);
+  add_image(spec, &pixel, 9);
+  const auto expected = expected_answer(spec, fake.eos);
+  for (const int adopted : {0, 24}) {  // of 16 + 9 + 1 tokens: full blocks short of the last token
+    spec.id = RequestId::random();
+    const int before = fake.runner->num_adopted;
+    ASSERT_TRUE(fake.engine->add(spec));
+    const Outcome outcome = run(fake)[spec.id.hex()];
+    EXPECT_EQ(outcome.ids, expected);
+    EXPECT_TRUE(outcome.images_released);
+    EXPECT_EQ(fake.runner->num_adopted - before, adopted);
+    EXPECT_EQ(outcome.end.cached_tokens, static_cast<std::uint32_t>(adopted));
+  }
+  EXPECT_EQ(fake.runner->num_encoded, 1);  // the image's last token lies in a block of its own
+}
+
+TEST_P(ModelEngineTest, AnImageOfAnotherContentIsNoHit) {
+  FakeEngine fake = make({.block_tokens = 4});
+  const std::uint8_t pixels[] = {7, 8, 7};
+  std::vector<int> adopted, encoded;
+  for (const std::uint8_t& pixel : pixels) {
+    SequenceSpec spec = text_spec("look: ", 6);
+    add_image(spec, &pixel, 10);
+    ASSERT_TRUE(fake.engine->add(spec));
+    EXPECT_EQ(run(fake)[spec.id.hex()].ids, expected_answer(spec, fake.eos));
+    adopted.push_back(fake.runner->num_adopted);
+    encoded.push_back(fake.runner->num_encoded);
+  }
+  EXPECT_EQ(adopted, (std::vector<int>{0, 4, 20}));  // only the text before; then all of it
+  EXPECT_EQ(encoded, (std::vector<int>{1, 2, 2}));
+  SequenceSpec unknown = text_spec("look: ", 6);
+  add_image(unknown, pixels, 10);
+  unknown.images[0].content_hash_high = unknown.images[0].content_hash_low = 0;
+  for (int i = 0; i < 2; ++i) {  // content that cannot be told from other content is not kept
+    unknown.id = RequestId::random();
+    ASSERT_TRUE(fake.engine->add(unknown));
+    EXPECT_EQ(run(fake)[unknown.id.hex()].ids, expected_answer(unknown, fake.eos));
+  }
+  EXPECT_EQ(fake.runner->num_encoded, 4);
+  EXPECT_EQ(fake.runner->num_adopted, 28);
+}
+
+TEST_P(ModelEngineTest, OneImageOfManyRequestsIsEncodedOnce) {
+  FakeEngine fake = make({.blocks = 100, .encoder_rows = 32, .step_tokens = 200, .lanes = 8});
+  const std::uint8_t pixel = 9;
+  std::vector<SequenceSpec> specs;
+  for (int i = 0; i < 8; ++i) {
+    specs.push_back(text_spec("question " + std::to_string(i), 4));
+    add_image(specs.back(), &pixel, 10);
+    ASSERT_TRUE(fake.engine->add(specs.back()));
+  }
+  Outcomes outcomes = run(fake);
+  for (const SequenceSpec& spec : specs)
+    EXPECT_EQ(outcomes[spec.id.hex()].ids, expected_answer(spec, fake.eos));
+  EXPECT_EQ(fake.runner->num_encoded, 1);
+}
+
+TEST_P(ModelEngineTest, AStaleImageDoesNotSpoilItsTwin) {
+  FakeEngine fake = make({.step_tokens = 64});
+  const std::uint8_t pixel = 9;
+  SequenceSpec stale = text_spec("first", 4);
+  add_image(stale, &pixel, 10);
+  SequenceSpec sound = stale;
+  sound.id = RequestId::random();
+  stale.images[0].is_current = [] { return false; };
+  ASSERT_TRUE(fake.engine->add(stale));
+  ASSERT_TRUE(fake.engine->add(sound));
+  Outcomes outcomes = run(fake);
+  EXPECT_EQ(outcomes[stale.id.hex()].end.code, Code::kCorrupt);
+  EXPECT_TRUE(outcomes[stale.id.hex()].ids.empty());
+  EXPECT_EQ(outcomes[sound.id.hex()].ids, expected_answer(sound, fake.eos));
+  EXPECT_EQ(fake.runner->num_encoded, 2);
+}
+
+TEST_P(ModelEngineTest, WhatEndedInANanIsNotUsedAgain) {
+  FakeEngine fake = make({.block_tokens = 2});
+  SequenceSpec spec = text_spec("nine byte", 10);
+  fake.runner->nan_for_chunks_of = 9;
+  ASSERT_TRUE(fake.engine->add(spec));
+  EXPECT_EQ(run(fake)[spec.id.hex()].end.code, Code::kInternal);
+  fake.runner->nan_for_chunks_of = 0;
+  spec.id = RequestId::random();
+  ASSERT_TRUE(fake.engine->add(spec));
+  EXPECT_EQ(run(fake)[spec.id.hex()].ids, expected_answer(spec, fake.eos));
+  EXPECT_EQ(fake.runner->num_adopted, 0);
+}
+
+TEST_P(ModelEngineTest, WithoutTheCacheNothingIsKept) {
+  FakeEngine fake = make({.prefix_cache = false});
+  const std::uint8_t pixel = 7;
+  SequenceSpec spec = text_spec("a common prefix ", 6);
+  add_image(spec, &pixel, 9);
+  for (int i = 0; i < 2; ++i) {
+    spec.id = RequestId::random();
+    ASSERT_TRUE(fake.engine->add(spec));
+    EXPECT_EQ(run(fake)[spec.id.hex()].ids, expected_answer(spec, fake.eos));
+  }
+  EXPECT_EQ(fake.runner->num_adopted, 0);
+  EXPECT_EQ(fake.runner->num_encoded, 2);
 }
 
 }  // namespace
