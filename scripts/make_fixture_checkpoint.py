@@ -47,12 +47,14 @@ class Shape:
 
 SHAPES = {
     "plain": Shape(
-        vocab=928, tied=False, shards=3, embed_std=1.0, head_std=0.3, query_gain=1.3, branch_gain=1.5,
+        vocab=928, tied=False, shards=3,
+        embed_std=1.0, head_std=0.3, query_gain=1.3, branch_gain=1.5,
         text=dict(hidden=256, mlp=344, layers=4, heads=4, kv_heads=2, head=64, mrope=(8, 12, 12),
                   theta=1e6),
         vision=dict(hidden=96, mlp=148, depth=4, heads=4, full=(1, 3), patch=14, window=112)),
     "hard": Shape(
-        vocab=931, tied=True, shards=5, embed_std=0.3, head_std=0.0, query_gain=2.0, branch_gain=2.0,
+        vocab=931, tied=True, shards=5,
+        embed_std=0.3, head_std=0.0, query_gain=2.0, branch_gain=2.0,
         text=dict(hidden=192, mlp=269, layers=5, heads=6, kv_heads=2, head=32, mrope=(3, 5, 8),
                   theta=1e4),
         vision=dict(hidden=60, mlp=111, depth=6, heads=5, full=(2, 4), patch=14, window=56)),

@@ -1,11 +1,14 @@
 #!/usr/bin/env python3
-"""Writes the goldens of the text and image unit tests to tests/data/text and tests/data/image.
+"""Writes the goldens of the text and image unit tests to the folders text and image of OUT.
 
-Run it with transformers 5.17.0, torch 2.11.0 and torchvision 0.26.0. The output is committed.
+    python scripts/make_text_image_goldens.py [OUT]      OUT: tests/data
+
+Called by make_fixtures.py, which checks the versions.
 """
 import json
 import pathlib
 import random
+import sys
 import zlib
 
 import numpy as np
@@ -17,7 +20,8 @@ from transformers.models.qwen2_vl.image_processing_qwen2_vl import smart_resize
 
 import text_samples
 
-DATA = pathlib.Path(__file__).resolve().parent.parent / "tests" / "data"
+DATA = pathlib.Path(sys.argv[1] if len(sys.argv) > 1 else
+                    pathlib.Path(__file__).resolve().parent.parent / "tests" / "data")
 ALL = "".join(chr(c) for c in range(0x110000) if not 0xD800 <= c <= 0xDFFF)
 
 
@@ -100,5 +104,7 @@ def image_goldens():
 
 
 if __name__ == "__main__":
+    for folder in ("text", "image"):
+        (DATA / folder).mkdir(parents=True, exist_ok=True)
     text_goldens()
     image_goldens()

@@ -1,6 +1,7 @@
 #include "tests/parity/golden_cases.h"
 
 #include <png.h>
+#include <xxhash.h>
 
 #include <cstdio>
 #include <cstdlib>
@@ -66,11 +67,93 @@ std::vector<GoldenCase> read_golden_cases(const std::string& path) {
   return cases;
 }
 
+namespace {
+
+// Integers of three little-endian bytes each, in units of 1 / scale.
+std::vector<float> read_packed(const std::string& path, double scale) {
+  std::ifstream file(path, std::ios::binary);
+  if (!file) fail(path + ": cannot be read");
+  const std::string bytes(std::istreambuf_iterator<char>(file), {});
+  std::vector<float> values(bytes.size() / 3);
+  for (std::size_t i = 0; i < values.size(); ++i) {
+    std::uint32_t word = 0;
+    for (std::size_t k = 3; k-- > 0;)
+      word = word << 8 | static_cast<std::uint8_t>(bytes[3 * i + k]);
+    const auto value = static_cast<std::int32_t>(word << 8) >> 8;  // sign of the 24th bit
+    values[i] = static_cast<float>(value / scale);
+  }
+  return values;
+}
+
+}  // namespace
+
+float ParityGoldens::chosen_logit(std::size_t number, std::size_t step) const {
+  return logits_.at(2 * (number * cases[number].output_ids.size() + step));
+}
+
+float ParityGoldens::probe_logit(std::size_t number, std::size_t step) const {
+  return logits_.at(2 * (number * cases[number].output_ids.size() + step) + 1);
+}
+
+std::vector<float> ParityGoldens::row(std::size_t number, std::size_t row) const {
+  const auto first =
+      rows_.begin() + static_cast<std::ptrdiff_t>((number * row_steps.size() + row) * vocab_size);
+  return {first, first + static_cast<std::ptrdiff_t>(vocab_size)};
+}
+
+ParityGoldens read_parity_goldens(const std::string& folder, const std::string& shape) {
+  const std::string path = folder + "/" + shape;
+  std::ifstream file(path + ".json");
+  if (!file) fail(path + ".json: cannot be read");
+  const json root = json::parse(file);
+  ParityGoldens goldens;
+  goldens.fixture_arguments = "--shape " + shape;
+  if (root.at("old_spelling")) goldens.fixture_arguments += " --old-spelling";
+  if (root.at("nested_names")) goldens.fixture_arguments += " --nested-names";
+  for (const json& from : root.at("cases")) {
+    ParityGoldens::Case& golden = goldens.cases.emplace_back();
+    for (const json& message : from.at("messages"))
+      golden.messages.push_back(read_message(message, golden.images));
+    golden.prompt_tokens = from.at("prompt_tokens");
+    golden.prompt_crc32 = from.at("prompt_crc32");
+    golden.output_ids = from.at("output_ids").get<std::vector<std::int32_t>>();
+    golden.min_margin = from.at("min_margin");
+    golden.is_tie = from.at("is_tie");
+  }
+  goldens.row_steps = root.at("row_steps").get<std::vector<std::size_t>>();
+  goldens.row_cases = root.at("row_cases");
+  goldens.sdpa_max_difference = root.at("sdpa_max_difference");
+  const auto spread = [&root](const char* name) {
+    const json& from = root.at("bf16_from_fp32").at(name);
+    return ParityGoldens::Spread{from.at("max"), from.at("mean")};
+  };
+  goldens.bf16_sdpa = spread("sdpa");
+  goldens.bf16_eager = spread("eager");
+  goldens.bf16_sdpa_eager = spread("sdpa_eager");
+  goldens.logits_ = read_packed(path + ".logits", root.at("logit_scale"));
+  goldens.rows_ = read_packed(path + ".rows", root.at("logit_scale"));
+  goldens.vocab_size = goldens.rows_.size() / (goldens.row_cases * goldens.row_steps.size());
+  return goldens;
+}
+
+std::uint32_t crc32_of(const std::vector<std::int32_t>& ids) {
+  std::uint32_t crc = 0xffffffff;
+  for (const std::int32_t id : ids) {
+    for (std::uint32_t k = 0; k < 4; ++k) {
+      crc ^= static_cast<std::uint32_t>(id) >> (8 * k) & 0xff;
+      for (int bit = 0; bit < 8; ++bit) crc = crc >> 1 ^ (0xedb88320 & (0 - (crc & 1)));
+    }
+  }
+  return ~crc;
+}
+
 ImageView ImageShelf::view(const std::string& name) {
   auto found = images_.find(name);
   if (found == images_.end()) found = images_.emplace(name, read_png(folder_ + "/" + name)).first;
   const RgbPixels& pixels = found->second;
-  return {pixels.bytes.data(), pixels.width, pixels.height, 0, 0, [] { return true; }};
+  const XXH128_hash_t hash = XXH3_128bits(pixels.bytes.data(), pixels.bytes.size());
+  return {pixels.bytes.data(), pixels.width, pixels.height,
+          hash.high64,         hash.low64,   [] { return true; }};
 }
 
 }  // namespace facet

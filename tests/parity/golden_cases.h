@@ -29,8 +29,48 @@ struct GoldenCase {
   std::string text;
 };
 
-// All cases of a golden file.
+// All cases of a golden file of scripts/make_goldens.py.
 std::vector<GoldenCase> read_golden_cases(const std::string& path);
+
+// A file of scripts/make_parity_goldens.py: long answers and their logits.
+struct ParityGoldens {
+  struct Case {
+    std::vector<Message> messages;
+    std::vector<std::string> images;
+    std::uint32_t prompt_tokens = 0;
+    std::uint32_t prompt_crc32 = 0;  // of the ids as little-endian int32
+    std::vector<std::int32_t> output_ids;
+    double min_margin = 0.0;  // least distance of the two best logits over all steps
+    bool is_tie = false;      // it is below the stated margin: other tokens are right as well
+  };
+  // How far a bf16 path of the reference is from its fp32 path, over the kept rows.
+  struct Spread {
+    double max = 0.0;
+    double mean = 0.0;
+  };
+
+  std::string fixture_arguments;  // of scripts/make_fixture_checkpoint.py
+  std::vector<Case> cases;
+  std::vector<std::size_t> row_steps;
+  std::size_t row_cases = 0;
+  std::size_t vocab_size = 0;
+  double sdpa_max_difference = 0.0;  // of the reference's two fp32 paths
+  Spread bf16_sdpa, bf16_eager, bf16_sdpa_eager;
+
+  float chosen_logit(std::size_t number, std::size_t step) const;
+  float probe_logit(std::size_t number, std::size_t step) const;  // of probe_token(step)
+  std::size_t probe_token(std::size_t step) const { return (step * 7919 + 13) % vocab_size; }
+  // All logits of the `row`-th of row_steps; `number` is below row_cases.
+  std::vector<float> row(std::size_t number, std::size_t row) const;
+
+  std::vector<float> logits_, rows_;  // as the files hold them
+};
+
+// `shape` names the files in tests/data/parity.
+ParityGoldens read_parity_goldens(const std::string& folder, const std::string& shape);
+
+// CRC-32 of zlib and PNG over the ids.
+std::uint32_t crc32_of(const std::vector<std::int32_t>& ids);
 
 // Pixels by path, read once.
 class ImageShelf {

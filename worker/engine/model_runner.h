@@ -88,6 +88,10 @@ struct ChosenToken {
   std::vector<TokenLogprob> top;
 };
 
+// For comparing with references: shown each row of logits that a token is chosen from, fp32 values
+// as the model computed them, in the order of collect(). Valid during the call.
+using LogitsTap = std::function<void(std::span<const float>)>;
+
 class ModelRunner {
  public:
   virtual ~ModelRunner() = default;

@@ -125,8 +125,9 @@ Result<std::unique_ptr<Engine>> start_model_engine(const StartOptions& options,
   parts.facts = make_facts(plan, files, options.max_images, parts.input->tokenizer());
   const Checkpoint checkpoint = FACET_TRY(Checkpoint::open(options.directory));
   const TensorTable tensors = FACET_TRY(bind_qwen_tensors(checkpoint, files.config));
-  parts.runner = FACET_TRY(
-      make_qwen_runner(files.config, tensors, runner_options(plan, files.image_settings), tick));
+  RunnerOptions runner = runner_options(plan, files.image_settings);
+  runner.logits_tap = options.logits_tap;
+  parts.runner = FACET_TRY(make_qwen_runner(files.config, tensors, runner, tick));
   return std::make_unique<ModelEngine>(std::move(parts));
 }
 

@@ -8,6 +8,7 @@
 #include "common/config/config.h"
 #include "worker/engine/engine.h"
 #include "worker/engine/memory_plan.h"
+#include "worker/engine/model_runner.h"
 
 namespace facet {
 
@@ -19,6 +20,7 @@ struct StartOptions {
   Dtype dtype = Dtype::kAuto;
   std::uint64_t budget_bytes = 0;  // of this worker; 0 = its share of what is free
   std::uint32_t max_images = 16;
+  LogitsTap logits_tap;  // of tests
 };
 
 StartOptions start_options(const Config& config, std::uint32_t worker);

@@ -42,6 +42,7 @@ class QwenRunner final : public ModelRunner {
       : shape_(options.shape),
         image_settings_(options.image_settings),
         threads_(options.threads),
+        logits_tap_(options.logits_tap),
         vision_weights_(vision_weights(config.vision)),
         language_weights_(language_weights(config.text)),
         vision_(config.vision, weights),
@@ -74,10 +75,12 @@ class QwenRunner final : public ModelRunner {
       const ThreadScope scope(threads_for(tokens * language_weights_, threads_));
       const LogitsView logits = language_.forward(chunks, image_rows_, kv_, tick);
       chosen_.clear();
-      for (const SequenceChunk& chunk : chunks)
-        if (chunk.sampler != nullptr)
-          chosen_.push_back(choose_on_host(logits.row(static_cast<std::int32_t>(chosen_.size())),
-                                           chunk, scores_));
+      for (const SequenceChunk& chunk : chunks) {
+        if (chunk.sampler == nullptr) continue;
+        const auto row = logits.row(static_cast<std::int32_t>(chosen_.size()));
+        if (logits_tap_) logits_tap_(row);
+        chosen_.push_back(choose_on_host(row, chunk, scores_));
+      }
       return {};
     });
   }
@@ -108,6 +111,7 @@ class QwenRunner final : public ModelRunner {
   RunnerShape shape_;
   QwenImageSettings image_settings_;
   int threads_;
+  LogitsTap logits_tap_;
   double vision_weights_;    // multiplications of a patch
   double language_weights_;  // multiplications of a token
   QwenVision<T> vision_;

@@ -20,6 +20,7 @@ struct RunnerOptions {
   bool bf16 = false;                // else fp32
   int threads = 1;
   std::vector<Device> devices{Device{}};
+  LogitsTap logits_tap;  // empty: nobody looks
 };
 
 // Loads weights and reserves all memory. kUnsupported: devices other than one CPU; kExhausted: not
