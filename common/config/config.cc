@@ -146,6 +146,13 @@ class Finish {
   Config& c_;
 };
 
+// What a file holds must not break the one line that a problem has.
+std::string one_line(std::string text) {
+  std::replace_if(
+      text.begin(), text.end(), [](char c) { return (c >= 0 && c < ' ') || c == 0x7f; }, '?');
+  return text;
+}
+
 Error all_problems(ReadConfig& read, const std::string& name) {
   std::stable_sort(read.problems.begin(), read.problems.end(),
                    [](const auto& a, const auto& b) { return a.line < b.line; });
@@ -153,7 +160,8 @@ Error all_problems(ReadConfig& read, const std::string& name) {
   for (const ConfigProblem& problem : read.problems) {
     if (!text.empty()) text += '\n';
     text +=
-        name + (problem.line > 0 ? ":" + std::to_string(problem.line) : "") + ": " + problem.text;
+        name + (problem.line > 0 ? ":" + std::to_string(problem.line) : "") + ": " +
+        one_line(problem.text);
   }
   return Error(Code::kInvalidArgument, std::move(text));
 }

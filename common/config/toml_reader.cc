@@ -1,7 +1,4 @@
-#define TOML_EXCEPTIONS 0
 #include "common/config/toml_reader.h"
-
-#include <toml++/toml.h>
 
 #include <algorithm>
 #include <numeric>
@@ -9,6 +6,7 @@
 
 #include "common/config/byte_size.h"
 #include "common/config/config_schema.h"
+#include "common/config/toml.h"
 
 namespace facet {
 namespace {
@@ -263,10 +261,31 @@ class Reader {
   int line_ = 0;
 };
 
+// toml++ builds and destroys tables by recursion, and a dotted key nests as deeply as it is long:
+// 4 KiB a line, more than any value here needs, keep that far from the end of the stack.
+constexpr std::size_t kMaxLineBytes = 4096;
+
+std::optional<ConfigProblem> find_long_line(std::string_view text) {
+  for (int number = 1; !text.empty(); ++number) {
+    const std::size_t length = std::min(text.find('\n'), text.size());
+    if (length > kMaxLineBytes) {
+      return ConfigProblem{number, "a line of " + std::to_string(length) + " bytes; at most " +
+                                       std::to_string(kMaxLineBytes) + " are read"};
+    }
+    text.remove_prefix(std::min(length + 1, text.size()));
+  }
+  return std::nullopt;
+}
+
 }  // namespace
 
 ReadConfig read_toml(std::string_view text) {
   ReadConfig out;
+  if (auto problem = find_long_line(text)) {
+    out.problems.push_back(*std::move(problem));
+    out.syntax_error = true;
+    return out;
+  }
   const toml::parse_result parsed = toml::parse(text);
   if (!parsed) {
     out.problems.push_back({static_cast<int>(parsed.error().source().begin.line),

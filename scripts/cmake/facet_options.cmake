@@ -28,6 +28,7 @@ endif()
 
 set(FACET_SANITIZE "" CACHE STRING "sanitizers to build with: address,undefined or thread")
 option(FACET_WITH_TORCH "build facet-worker on libtorch" ON)
+option(FACET_FUZZ "build the fuzz targets of tests/fuzz (needs clang)" OFF)
 
 add_library(facet_flags INTERFACE)
 target_include_directories(facet_flags INTERFACE ${PROJECT_SOURCE_DIR})
@@ -42,6 +43,11 @@ if(FACET_SANITIZE)
     -fsanitize=${FACET_SANITIZE} -fno-sanitize-recover=all
     -Wno-maybe-uninitialized)         # false with gcc 12 under -fsanitize
   target_link_options(facet_flags INTERFACE -fsanitize=${FACET_SANITIZE})
+endif()
+if(FACET_FUZZ)
+  # What clang warns of and gcc does not must not stop a fuzz build.
+  target_compile_options(facet_flags INTERFACE -fsanitize=fuzzer-no-link
+    -Wno-error -Wno-unknown-warning-option)
 endif()
 
 # For rooms where sizes, indices and counts meet: a silent narrowing there is a defect.

@@ -112,11 +112,12 @@ const json& JsonFields::object(std::string_view key) {
 }
 
 void JsonFields::refuse_unknown(std::initializer_list<const std::set<std::string_view>*> known) {
-  for (const auto& [key, value] : object_.items()) {
+  for (const auto& item : object_.items()) {
+    const std::string& key = item.key();
     if (key.starts_with('_')) continue;
     const bool found = std::any_of(known.begin(), known.end(),
                                    [&](const auto* keys) { return keys->contains(key); });
-    if (!found && !value.is_null()) problem(key, "is not a key this version knows");
+    if (!found && !item.value().is_null()) problem(key, "is not a key this version knows");
   }
 }
 

@@ -104,6 +104,36 @@ TEST(BadConfig, SyntaxErrorsHaveALine) {
   EXPECT_EQ(refusal(std::string("a = 1\0", 6)).substr(0, 13), "facet.toml:1:");
 }
 
+TEST(BadConfig, TablesWithoutANameAreRefused) {  // toml++ would end the process
+  for (const char* text : {"[!]", "[=x]", "[\xc3\xb6]", "[\x01]", "[[!]]", "[.]", "[a.!]",
+                           "a\xd1\x81.b = 1", "a.\xd1\x81 = 1"}) {
+    EXPECT_EQ(refusal(text).substr(0, 13), "facet.toml:1:") << text;
+  }
+}
+
+TEST(BadConfig, AProblemHasOneLine) {
+  for (const char* text : {"a\n", "[a\n]", "\"x\\n\\u0001y\" = 1", "[\"a\\nb\"]\nc = 1"}) {
+    const std::string all = refusal(text);
+    std::size_t begin = 0;
+    do {
+      EXPECT_EQ(all.substr(begin, 11), "facet.toml:") << all;
+      begin = all.find('\n', begin) + 1;
+    } while (begin != 0);
+    EXPECT_EQ(all.find('\1'), std::string::npos);
+  }
+}
+
+TEST(BadConfig, NestingIsBounded) {  // toml++ would run out of stack
+  std::string dots = "a";
+  for (int i = 0; i < 300'000; ++i) dots += ".a";
+  EXPECT_EQ(refusal("\n[" + dots + "]\n"),
+            "facet.toml:2: a line of 600003 bytes; at most 4096 are read");
+  EXPECT_EQ(refusal(dots + " = 1").substr(0, 13), "facet.toml:1:");
+  // The deepest that a line allows, twice.
+  const std::string most = dots.substr(0, 4093);
+  EXPECT_EQ(refusal("[" + most + "]\n" + most + "=1\n").substr(0, 11), "facet.toml:");
+}
+
 TEST(BadConfig, KeysThatContradictEachOther) {
   EXPECT_EQ(refusal(""),
             "facet.toml: model.path: must name a model directory when worker.engine is \"model\"");
