@@ -29,6 +29,19 @@ struct SendCancel {
   CancelSequence cancel;
 };
 
+// The answer to a hello: before any other message to that worker.
+struct SendResume {
+  std::uint32_t worker = 0;
+  std::uint64_t incarnation = 0;
+  Resume resume;
+};
+
+struct SendAck {
+  std::uint32_t worker = 0;
+  std::uint64_t incarnation = 0;
+  StepAck ack;
+};
+
 // To the decoder. When the socket is full the service keeps it until it is writable; when the
 // decoder is gone the service forgets it (DecoderReaped covers it).
 struct SendDecodeJob {
@@ -53,7 +66,7 @@ struct LogLine {
   std::string text;
 };
 
-using Action = std::variant<SendClient, SendDispatch, SendCancel, SendDecodeJob, KillWorker,
-                            WorkerFirstStep, LogLine>;
+using Action = std::variant<SendClient, SendDispatch, SendCancel, SendResume, SendAck,
+                            SendDecodeJob, KillWorker, WorkerFirstStep, LogLine>;
 
 }  // namespace facet

@@ -11,6 +11,7 @@
 #include "broker/core/recovery.h"
 #include "broker/core/requests.h"
 #include "broker/core/status.h"
+#include "broker/core/takeover.h"
 #include "broker/core/uploads.h"
 #include "broker/core/workers.h"
 #include "common/base/check.h"
@@ -30,7 +31,7 @@ struct Handle {
   void operator()(ClientBlocked& e) { core::client_blocked(s, e.client, e.unsent); }
   void operator()(ClientWritable& e) { core::client_writable(s, e.client); }
   void operator()(ClientGone& e) { core::client_gone(s, e.client); }
-  void operator()(WorkerHello& e) { core::worker_hello(s, e.hello); }
+  void operator()(WorkerHello& e) { core::worker_hello(s, e); }
   void operator()(WorkerStep& e) { core::worker_step(s, e); }
   void operator()(WorkerUnreachable& e) { core::worker_unreachable(s, e); }
   void operator()(WorkerStarted& e) { core::worker_started(s, e); }
@@ -48,6 +49,7 @@ struct Handle {
 std::vector<Action> settle(CoreState& s) {
   core::run_request_timers(s);
   core::run_upload_timers(s);
+  core::run_hello_timer(s);
   core::dispatch_ready(s);
   core::reserve_pixels(s);
   core::pump_decoder(s);
@@ -63,9 +65,9 @@ BrokerCore::BrokerCore(const CoreLimits& limits, CoreSeams seams, RingWriter& ri
 
 BrokerCore::~BrokerCore() = default;
 
-std::vector<Action> BrokerCore::recover(Nanos now) {
+std::vector<Action> BrokerCore::recover(const Takeover& takeover, Nanos now) {
   state_->now = now;
-  core::recover(*state_);
+  core::recover(*state_, takeover);
   return settle(*state_);
 }
 
@@ -85,6 +87,9 @@ std::optional<Nanos> BrokerCore::next_deadline() const {
     if (timers->empty()) continue;
     const Nanos first = timers->begin()->first;
     next = next ? std::min(*next, first) : first;
+  }
+  if (s.hello_deadline != 0) {
+    next = next ? std::min(*next, s.hello_deadline) : s.hello_deadline;
   }
   return next;
 }

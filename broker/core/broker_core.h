@@ -30,8 +30,9 @@ class BrokerCore {
   BrokerCore& operator=(const BrokerCore&) = delete;
 
   // Once, before the first step: rebuilds everything from ledger and ring (empty ones are fine).
-  // Precondition: every worker and decoder that served a former broker has been reaped.
-  std::vector<Action> recover(Nanos now);
+  // Precondition: of the processes that served a former broker every decoder has been reaped, and
+  // every worker that was not is among `takeover.living`.
+  std::vector<Action> recover(const Takeover& takeover, Nanos now);
 
   // `now` (CLOCK_MONOTONIC) never goes back. Actions are to be executed in order.
   std::vector<Action> step(Event event, Nanos now);

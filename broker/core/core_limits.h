@@ -31,6 +31,11 @@ struct CoreLimits {
   Nanos record_ttl_when_full = 10 * kSecond;
   Nanos keepalive = kSecond;
   Nanos blocked_retry = 50 * kMillisecond;  // a client whose socket was full is tried again
+  // A worker that served a former broker and does not say hello for so long is ended. It says it
+  // between two steps, and the supervisor ends one that hangs in a step: this is the last resort.
+  Nanos hello_timeout = 120 * kSecond;
+  // A worker is told at the latest after so many steps that they are in the ledger.
+  std::uint32_t steps_per_ack = 32;
   Nanos restart_grace = 60 * kSecond;       // after a start: missing images may be our fault
 
   // Text bytes reserved in the ledger for each token: the model's longest token is rare, its

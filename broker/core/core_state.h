@@ -18,6 +18,7 @@
 #include "broker/core/core_limits.h"
 #include "broker/core/core_status.h"
 #include "broker/core/dispatch_policy.h"
+#include "broker/core/events.h"
 #include "broker/core/seams.h"
 #include "broker/core/speed_meter.h"
 #include "common/base/clock.h"
@@ -104,8 +105,11 @@ struct Assignment {
 struct Worker {
   WorkerStatus status;
   std::map<AssignmentKey, Assignment> assignments;
-  std::optional<Hello> early_hello;  // came before the supervisor's word of its start
+  std::optional<WorkerHello> early_hello;  // came before the supervisor's word of its start
   bool has_stepped = false;
+  bool is_former = false;  // served a former broker and has not said hello to this one
+  std::vector<LeaseId> former_leases;  // which it may still read, until it says
+  std::uint32_t steps_unacked = 0;
   core::SpeedMeter speed;
   std::uint64_t tokens_done = 0;  // in the step in hand, prompt tokens included
 };
@@ -209,6 +213,8 @@ struct CoreState {
   std::map<std::pair<std::uint32_t, std::uint64_t>, Grave> graves;  // worker, incarnation
   std::optional<ModelFacts> facts;
   std::optional<std::uint32_t> exposed;  // the worker that a suspect runs on
+  std::unordered_map<RequestId, LeaseId> former_pixels;  // found in the ring, for former workers
+  Nanos hello_deadline = 0;                              // of former workers; 0 = none is awaited
 
   std::map<ClientToken, Client> clients;
   std::set<ClientToken> due_clients;
@@ -225,13 +231,17 @@ namespace core {
 // Remembers in the ledger which record is being worked on, for as long as it lives.
 class Handling {
  public:
-  Handling(CoreState& s, std::uint32_t record) : ledger_(s.ledger) { ledger_.set_handling(record); }
-  ~Handling() { ledger_.set_handling(std::nullopt); }
+  Handling(CoreState& s, std::uint32_t record)
+      : ledger_(s.ledger), former_(ledger_.handling_word().load(std::memory_order_relaxed)) {
+    ledger_.set_handling(record);
+  }
+  ~Handling() { ledger_.handling_word().store(former_, std::memory_order_release); }
   Handling(const Handling&) = delete;
   Handling& operator=(const Handling&) = delete;
 
  private:
   LedgerWriter& ledger_;
+  const std::uint64_t former_;
 };
 
 inline void log(CoreState& s, LogLine::Level level, std::string text) {

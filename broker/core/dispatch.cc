@@ -62,6 +62,9 @@ void dispatch_to(CoreState& s, Request& r, std::uint32_t index, bool solo) {
   Worker& worker = s.workers[index];
   ++r.progress.attempts;
   r.progress.dispatched = s.now;
+  r.progress.worker = index;
+  r.progress.is_solo = solo ? 1 : 0;
+  r.progress.incarnation = worker.status.incarnation;
   s.ledger.set_progress(r.record, r.progress);
   Assignment assignment;
   assignment.pixels = r.pixels;

@@ -6,6 +6,7 @@
 #include <string>
 #include <string_view>
 #include <variant>
+#include <vector>
 
 #include "broker/core/client_notice.h"
 #include "common/control/packets.h"
@@ -60,13 +61,17 @@ struct ClientGone {
 
 // ---- from workers and from the supervisor about them ------------------------------------------
 
+// `epoch`, `worker`: from the connection, not from the message. What was meant for another life of
+// the broker is dropped.
 struct WorkerHello {
   Hello hello;
+  std::uint64_t epoch = 0;
 };
 
 struct WorkerStep {
-  std::uint32_t worker = 0;  // from the connection, not from the message
+  std::uint32_t worker = 0;
   Step step;
+  std::uint64_t epoch = 0;
 };
 
 // A message to the worker could not be sent (no such peer, or its socket was full): its link is
@@ -80,6 +85,7 @@ struct WorkerStarted {
   std::uint32_t worker = 0;
   std::uint64_t incarnation = 0;
   std::uint32_t pid = 0;
+  bool may_hold = false;  // it served a former broker: Takeover only
 };
 
 struct WorkerDead {
@@ -97,6 +103,13 @@ struct WorkerReaped {
 struct WorkerDisabled {
   std::uint32_t worker = 0;
   std::int32_t exit_code = 0;
+};
+
+// What the supervisor tells a new broker before all else: who lives, and how the last ones died. A
+// death of one that is not among the living is that of a process already reaped.
+struct Takeover {
+  std::vector<WorkerStarted> living;
+  std::vector<WorkerDead> deaths;
 };
 
 // ---- the decoder -------------------------------------------------------------------------------

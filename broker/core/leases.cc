@@ -28,6 +28,12 @@ void hold_lease(CoreState& s, LeaseId lease) {
   ++found->second.holders;
 }
 
+void hold_lease_again(CoreState& s, LeaseId lease) {
+  const auto found = s.leases.find(lease);
+  FACET_CHECK(found != s.leases.end() && found->second.holders > 0);
+  ++found->second.holders;
+}
+
 void unhold_lease(CoreState& s, LeaseId lease) {
   const auto found = s.leases.find(lease);
   if (found == s.leases.end() && !rule_holds(Rule::kLastHolderFrees)) return;

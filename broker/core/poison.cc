@@ -6,6 +6,7 @@
 #include "broker/core/images.h"
 #include "broker/core/requests.h"
 #include "broker/core/rules.h"
+#include "broker/core/workers.h"
 
 namespace facet::core {
 namespace {
@@ -50,9 +51,10 @@ void end_exposure(CoreState& s, std::uint32_t worker) {
 }
 
 void strike(CoreState& s, Request& r, bool was_solo) {
+  // One write: a death counts once, whenever this broker may die.
+  if (rule_holds(Rule::kStrikes)) ++r.progress.strikes;
+  forget_worker(s, r);
   if (!rule_holds(Rule::kStrikes)) return;
-  ++r.progress.strikes;
-  s.ledger.set_progress(r.record, r.progress);
   release_pixels(s, r);  // its turn may be far off
   if (!was_solo || !rule_holds(Rule::kSoloDeathConvicts)) return;
   ++s.counters.quarantined;

@@ -8,6 +8,8 @@
 #include "broker/core/admission.h"
 #include "broker/core/leases.h"
 #include "broker/core/requests.h"
+#include "broker/core/takeover.h"
+#include "broker/core/workers.h"
 
 namespace facet::core {
 namespace {
@@ -41,10 +43,19 @@ Status adopt_images(CoreState& s, Request& r) {
   return adopted;
 }
 
-void recover_unfinished(CoreState& s, const RecordView& view, bool was_handled) {
+void recover_unfinished(CoreState& s, const Takeover& takeover, const RecordView& view,
+                        bool was_handled) {
   Request r = request_of(view);
-  auto body = s.seams.parse_request(view.body);
+  if (was_handled) {
+    ++r.progress.broker_strikes;
+    s.ledger.set_progress(r.record, r.progress);
+  }
+  // From here on it is in hand again: its body may be what ends brokers.
+  const Handling handling(s, r.record);
+  const bool is_quarantined = r.progress.broker_strikes >= kMostBrokerStrikes;
   const Status images = adopt_images(s, r);
+  auto body = is_quarantined ? Result<GenerateRequest>(GenerateRequest{})
+                             : s.seams.parse_request(view.body);
   if (body) {
     r.body = std::move(*body);
     r.body.id = r.id;
@@ -53,33 +64,36 @@ void recover_unfinished(CoreState& s, const RecordView& view, bool was_handled) 
   }
   r.key = {r.body.priority, s.next_sequence++};
   r.prompt_estimate = estimate_prompt(s, r);
-  if (was_handled) ++r.progress.broker_strikes;
-  s.ledger.set_progress(r.record, r.progress);
   Request& added = add_request(s, std::move(r));
   ++s.counters.recovered;
   start_timer(s, added, added.deadline);
-  if (!body) {
-    fail(s, added, Code::kInternal, "the request's record cannot be read: " + body.error().message);
-  } else if (!images) {
-    fail(s, added, Code::kInternal, "the request's images are lost: " + images.error().message);
-  } else if (added.progress.broker_strikes >= kMostBrokerStrikes) {
+  if (is_quarantined) {
     ++s.counters.quarantined;
     fail(s, added, Code::kQuarantined,
          std::to_string(added.progress.broker_strikes) + " brokers ended while they handled it");
+  } else if (!body) {
+    fail(s, added, Code::kInternal, "the request's record cannot be read: " + body.error().message);
+  } else if (!images) {
+    fail(s, added, Code::kInternal, "the request's images are lost: " + images.error().message);
   } else {
-    enqueue(s, added);
+    place_request(s, added, takeover);
   }
 }
 
 void recover_terminal(CoreState& s, const RecordView& view) {
   Request r = request_of(view);
   r.phase = Phase::kTerminal;
-  start_timer(s, add_request(s, std::move(r)), view.terminal.finished + s.limits.record_ttl);
+  // While brokers die one after the other its client cannot have asked for it.
+  const Nanos least = s.now + s.limits.record_ttl_when_full;
+  start_timer(s, add_request(s, std::move(r)),
+              std::max(view.terminal.finished + s.limits.record_ttl, least));
 }
 
 }  // namespace
 
-void recover(CoreState& s) {
+void recover(CoreState& s, const Takeover& takeover) {
+  s.recovered_at = s.now;
+  take_over_workers(s, takeover);
   const LedgerScan& scan = s.ledger.scan();
   std::vector<const RecordView*> records;
   for (const RecordView& view : scan.records) records.push_back(&view);
@@ -95,10 +109,17 @@ void recover(CoreState& s) {
       unfinished.push_back(view);
   }
   for (const RecordView* view : unfinished) {
-    recover_unfinished(s, *view, scan.handling == view->index);
+    recover_unfinished(s, takeover, *view, scan.handling == view->index);
   }
+  inherit_pixels(s);
   const std::size_t freed = s.ring.free_unadopted();
-  s.recovered_at = s.now;
+  // Of the living, those that are as good as dead: what they hold waits for their reaping.
+  for (const WorkerDead& dead : takeover.deaths) {
+    const bool is_known = dead.worker < s.workers.size();
+    if (is_known && s.workers[dead.worker].status.incarnation == dead.incarnation) {
+      worker_dead(s, dead);
+    }
+  }
   if (s.ledger.epoch() > 1 || scan.num_damaged > 0) {
     log(s, LogLine::Level::kInfo,
         "took over " + std::to_string(unfinished.size()) + " unfinished and " +

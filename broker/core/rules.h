@@ -29,6 +29,15 @@ enum class Rule : std::uint8_t {
   kDecodeReplyFence,    // a decoder's reply counts for its own job only
   kBlockedRewinds,      // what a full socket did not take is sent again
   kQuotaGivenBack,      // a finished request no longer counts against its client
+  kEpochFence,          // what was said to a former broker is dropped
+  kResumeFrom,          // a worker is asked to go on exactly after the committed tokens
+  kHeldAttempt,         // of what a worker holds, only the attempt that is waited for goes on
+  kLostSentAgain,       // what should be at a worker and is not is dispatched again
+  kFormerHold,          // what workers of a former broker may read stays until they have said
+  kUnwantedHold,        // .. and of unwanted sequences until they have ended
+  kSoloKept,            // a suspect that runs alone does so under the next broker, too
+  kVerdictsKept,        // a death while no broker was there strikes as any other
+  kAckCommitted,        // a worker is told of what is in the ledger, not of more
 };
 
 #if defined(FACET_RULES_CAN_BREAK)

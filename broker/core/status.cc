@@ -101,6 +101,9 @@ Status check_slots(const CoreState& s) {
       return differ("outstanding tokens", tokens, worker.status.outstanding_tokens);
     }
   }
+  for (const Worker& worker : s.workers) {
+    for (LeaseId lease : worker.former_leases) ++holders[lease];
+  }
   for (const auto& [key, grave] : s.graves) {
     for (LeaseId lease : grave.leases) ++holders[lease];
   }
@@ -159,7 +162,7 @@ bool is_idle(const CoreState& s) {
     if (upload.bytes > 0) return false;
   }
   for (const Worker& worker : s.workers) {
-    if (!worker.assignments.empty()) return false;
+    if (!worker.assignments.empty() || !worker.former_leases.empty()) return false;
   }
   return true;
 }

@@ -72,6 +72,7 @@ void hand_back(CoreState& s, Request& r) {
   ++s.counters.preempted;
   const Nanos back_off = s.limits.preempt_backoff << std::min(r.preemptions, 16u);
   ++r.preemptions;
+  forget_worker(s, r);
   r.not_before = s.now + std::min(back_off, s.limits.preempt_backoff_max);
   set_phase(s, r, Phase::kBackoff);
 }

@@ -8,6 +8,7 @@
 #include "broker/core/poison.h"
 #include "broker/core/requests.h"
 #include "broker/core/rules.h"
+#include "broker/core/takeover.h"
 #include "broker/core/worker_steps.h"
 #include "common/base/check.h"
 
@@ -24,7 +25,11 @@ void requeue_after_death(CoreState& s, const AssignmentKey& key, const Assignmen
   if (!assignment.is_current) return;
   Request& r = *find_request(s, key.id);
   const Handling handling(s, r.record);
-  if (own_fault) strike(s, r, assignment.is_solo);
+  if (own_fault) {
+    strike(s, r, assignment.is_solo);
+  } else {
+    forget_worker(s, r);
+  }
   if (r.is_unfinished()) enqueue(s, r);
 }
 
@@ -33,6 +38,8 @@ void bury(CoreState& s, std::uint32_t index, bool own_fault, bool reported) {
   Worker& worker = s.workers[index];
   Grave grave;
   grave.death_reported = reported;
+  grave.leases = std::exchange(worker.former_leases, {});
+  worker.is_former = false;
   auto assignments = std::exchange(worker.assignments, {});
   worker.status.state = WorkerState::kDead;
   worker.status.outstanding_tokens = 0;
@@ -57,6 +64,23 @@ void bury(CoreState& s, std::uint32_t index, bool own_fault, bool reported) {
 
 bool is_known(const CoreState& s, std::uint32_t index) {
   return index < s.workers.size();
+}
+
+bool is_of_another_epoch(CoreState& s, std::uint64_t epoch) {
+  if (epoch == s.ledger.epoch() || !rule_holds(Rule::kEpochFence)) return false;
+  ++s.counters.stale_dropped;
+  return true;
+}
+
+// What it said is in the ledger. At once when a sequence has ended: its output is kept until then.
+void acknowledge(CoreState& s, std::uint32_t index, const Step& step) {
+  Worker& worker = s.workers[index];
+  const bool has_end = std::any_of(step.updates.begin(), step.updates.end(),
+                                   [](const SequenceUpdate& update) { return update.ended; });
+  if (++worker.steps_unacked < s.limits.steps_per_ack && !has_end) return;
+  worker.steps_unacked = 0;
+  const std::uint64_t ahead = rule_holds(Rule::kAckCommitted) ? 0 : 1;
+  s.out.push_back(SendAck{index, worker.status.incarnation, {step.step + ahead}});
 }
 
 }  // namespace
@@ -85,7 +109,16 @@ void abandon_assignment(CoreState& s, Request& r) {
   Worker& worker = s.workers[r.worker];
   Assignment& assignment = worker.assignments.at({r.id, r.progress.attempts});
   assignment.is_current = false;
+  // One of a former broker's that has not said hello is told then.
+  if (worker.status.state != WorkerState::kReady) return;
   s.out.push_back(SendCancel{r.worker, worker.status.incarnation, {r.id, r.progress.attempts}});
+}
+
+void forget_worker(CoreState& s, Request& r) {
+  r.progress.worker = 0;
+  r.progress.is_solo = 0;
+  r.progress.incarnation = 0;
+  s.ledger.set_progress(r.record, r.progress);
 }
 
 void worker_started(CoreState& s, const WorkerStarted& started) {
@@ -101,16 +134,19 @@ void worker_started(CoreState& s, const WorkerStarted& started) {
   worker.status.pid = started.pid;
   worker.status.credits = 0;
   worker.has_stepped = false;
+  worker.steps_unacked = 0;
   worker.speed = {};
   worker.tokens_done = 0;
   if (auto early = std::exchange(worker.early_hello, std::nullopt)) worker_hello(s, *early);
 }
 
-void worker_hello(CoreState& s, const Hello& hello) {
+void worker_hello(CoreState& s, const WorkerHello& event) {
+  const Hello& hello = event.hello;
   if (!is_known(s, hello.worker)) return;
+  if (is_of_another_epoch(s, event.epoch)) return;
   Worker& worker = s.workers[hello.worker];
   if (hello.incarnation > worker.status.incarnation) {
-    worker.early_hello = hello;  // the supervisor's word is under way on another socket
+    worker.early_hello = event;  // the supervisor's word is under way on another socket
     return;
   }
   if (hello.incarnation != worker.status.incarnation || !is_alive(worker)) {
@@ -121,20 +157,23 @@ void worker_hello(CoreState& s, const Hello& hello) {
     condemn(s, hello.worker, "a second hello: its connection broke");
     return;
   }
-  if (!hello.held.empty()) {
-    condemn(s, hello.worker, "hello with sequences of a former broker");
+  if (!hello.held.empty() && !worker.is_former) {
+    condemn(s, hello.worker, "hello with sequences, and it never served a broker");
     return;
   }
   worker.status.state = WorkerState::kReady;
   worker.status.credits = std::max(hello.credits, 1u);
   worker.status.model = hello.model;
   s.facts = hello.model;
+  // Dispatches follow at the end of the step, so this comes first.
+  s.out.push_back(SendResume{hello.worker, hello.incarnation, claim_held(s, hello)});
 }
 
 void worker_step(CoreState& s, const WorkerStep& event) {
   if (!is_known(s, event.worker)) return;
   Worker& worker = s.workers[event.worker];
   const Step& step = event.step;
+  if (is_of_another_epoch(s, event.epoch)) return;
   const bool is_stale =
       step.incarnation != worker.status.incarnation || worker.status.state != WorkerState::kReady;
   if (is_stale && rule_holds(Rule::kIncarnationFence) && rule_holds(Rule::kFence)) {
@@ -153,6 +192,7 @@ void worker_step(CoreState& s, const WorkerStep& event) {
     if (!apply_update(s, event.worker, update)) return;  // condemned: the rest is not believed
   }
   worker.speed.add(s.now, running, std::exchange(worker.tokens_done, 0));
+  acknowledge(s, event.worker, step);
 }
 
 void worker_unreachable(CoreState& s, const WorkerUnreachable& lost) {

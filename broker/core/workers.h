@@ -9,7 +9,7 @@
 namespace facet::core {
 
 void worker_started(CoreState& s, const WorkerStarted& started);
-void worker_hello(CoreState& s, const Hello& hello);
+void worker_hello(CoreState& s, const WorkerHello& event);
 void worker_step(CoreState& s, const WorkerStep& step);
 void worker_unreachable(CoreState& s, const WorkerUnreachable& lost);
 void worker_dead(CoreState& s, const WorkerDead& dead);
@@ -19,6 +19,9 @@ void worker_disabled(CoreState& s, const WorkerDisabled& disabled);
 // The request no longer waits for its assignment (cancel, timeout): tells the worker to stop it.
 // What the assignment holds stays held until the worker ends it or is reaped.
 void abandon_assignment(CoreState& s, Request& r);
+
+// An unfinished request has left its worker, which the ledger learns, too.
+void forget_worker(CoreState& s, Request& r);
 
 bool all_workers_disabled(const CoreState& s);
 std::string why_disabled(const CoreState& s);

@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "broker/service/service_limits.h"
+#include "broker/service/takeover_packets.h"
 #include "common/base/check.h"
 #include "common/control/fds.h"
 
@@ -26,13 +27,18 @@ BrokerService::BrokerService(const Parts& parts)
                                      .malformed_from_workers = workers_.num_malformed(),
                                      .idle = core_.is_idle()});
                }),
-      workers_(parts.worker_router, parts.num_workers),
-      facts_(parts.facts) {}
+      workers_(parts.worker_router, parts.num_workers, parts.epoch),
+      facts_(parts.facts),
+      epoch_(parts.epoch) {}
 
 int BrokerService::run() {
-  const Nanos now = monotonic_now();
-  execute(core_.recover(now));
-  control_.send({.kind = ControlKind::kBrokerReady});
+  auto takeover = receive_takeover(control_);
+  if (!takeover) {
+    spdlog::warn("broker_stops error=\"{}\"", takeover.error().message);
+    return takeover.error().code == Code::kClosed ? kExitOk : kExitFailure;
+  }
+  execute(core_.recover(*takeover, monotonic_now()));
+  control_.send({.kind = ControlKind::kBrokerReady, .incarnation = epoch_});
   while (true) {
     wait();
     if (Status status = serve_once(); !status) {
@@ -104,11 +110,11 @@ void BrokerService::on_control(ControlChannel::Received received) {
     case ControlKind::kWorkerDead:
       spdlog::info("worker_dead worker={} incarnation={} own_fault={} exit_code={}", packet.worker,
                    packet.incarnation, packet.own_fault, packet.exit_code);
-      workers_.forget({packet.worker, packet.incarnation});
+      workers_.forget(packet.worker, packet.incarnation);
       feed(WorkerDead{packet.worker, packet.incarnation, packet.own_fault != 0, packet.exit_code});
       break;
     case ControlKind::kWorkerReaped:
-      workers_.forget({packet.worker, packet.incarnation});
+      workers_.forget(packet.worker, packet.incarnation);
       feed(WorkerReaped{packet.worker, packet.incarnation});
       break;
     case ControlKind::kWorkerDisabled:
@@ -206,6 +212,14 @@ void BrokerService::on(const SendDispatch& action) {
 }
 
 void BrokerService::on(const SendCancel& action) {
+  if (auto failed = workers_.send(action, monotonic_now())) events_.push_back(std::move(*failed));
+}
+
+void BrokerService::on(const SendResume& action) {
+  if (auto failed = workers_.send(action, monotonic_now())) events_.push_back(std::move(*failed));
+}
+
+void BrokerService::on(const SendAck& action) {
   if (auto failed = workers_.send(action, monotonic_now())) events_.push_back(std::move(*failed));
 }
 

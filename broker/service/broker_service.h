@@ -23,6 +23,7 @@ class BrokerService {
     Router& worker_router;
     ControlChannel& control;
     std::uint32_t num_workers = 0;
+    std::uint64_t epoch = 0;  // of the ledger
     std::uint32_t max_clients = 0;
     ServiceFacts facts;  // what status tells beyond the core
   };
@@ -47,6 +48,8 @@ class BrokerService {
   void on(SendClient& action);
   void on(const SendDispatch& action);
   void on(const SendCancel& action);
+  void on(const SendResume& action);
+  void on(const SendAck& action);
   void on(const SendDecodeJob& action);
   void on(const KillWorker& action);
   void on(const WorkerFirstStep& action);
@@ -62,6 +65,7 @@ class BrokerService {
   ClientPort clients_;
   WorkerPort workers_;
   const ServiceFacts facts_;
+  const std::uint64_t epoch_;
 
   std::deque<Event> events_;  // told by executing actions, not yet to the core
   bool feeding_ = false;

@@ -117,6 +117,7 @@ Result<int> serve(const Config& config, std::uint32_t num_workers) {
                          .worker_router = *workers,
                          .control = control,
                          .num_workers = num_workers,
+                         .epoch = ledger.epoch(),
                          .max_clients = static_cast<std::uint32_t>(config.broker.max_clients),
                          .facts = {.version = kVersion,
                                    .socket = config.broker.socket,

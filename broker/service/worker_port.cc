@@ -17,12 +17,15 @@ std::optional<WorkerIdentity> parse_worker_identity(std::string_view text) {
   const auto index = std::from_chars(text.data(), end, identity.worker);
   if (index.ec != std::errc{} || index.ptr == end || *index.ptr != '.') return std::nullopt;
   const auto life = std::from_chars(index.ptr + 1, end, identity.incarnation);
-  if (life.ec != std::errc{} || life.ptr != end) return std::nullopt;
+  if (life.ec != std::errc{} || life.ptr == end || *life.ptr != '.') return std::nullopt;
+  const auto epoch = std::from_chars(life.ptr + 1, end, identity.epoch);
+  if (epoch.ec != std::errc{} || epoch.ptr != end) return std::nullopt;
   return identity;
 }
 
 std::string format_worker_identity(const WorkerIdentity& identity) {
-  return std::to_string(identity.worker) + "." + std::to_string(identity.incarnation);
+  return std::to_string(identity.worker) + "." + std::to_string(identity.incarnation) + "." +
+         std::to_string(identity.epoch);
 }
 
 bool WorkerPort::receive(std::optional<Event>& event) {
@@ -51,13 +54,15 @@ std::optional<Event> WorkerPort::decode(const WorkerIdentity& from,
   } else if (auto decoded = decode_worker_message(message.map.to_string_view()); !decoded) {
     problem = decoded.error().message;
   } else if (auto* hello = std::get_if<Hello>(&*decoded)) {
-    if (WorkerIdentity{hello->worker, hello->incarnation} == from) {
-      return WorkerHello{std::move(*hello)};
+    if (hello->worker == from.worker && hello->incarnation == from.incarnation) {
+      return WorkerHello{std::move(*hello), from.epoch};
     }
     problem = "hello in another worker's name";
   } else {
     Step& step = std::get<Step>(*decoded);
-    if (step.incarnation == from.incarnation) return WorkerStep{from.worker, std::move(step)};
+    if (step.incarnation == from.incarnation) {
+      return WorkerStep{from.worker, std::move(step), from.epoch};
+    }
     problem = "step of another incarnation";
   }
   ++malformed_;
@@ -66,16 +71,25 @@ std::optional<Event> WorkerPort::decode(const WorkerIdentity& from,
   return WorkerUnreachable{from.worker, from.incarnation};
 }
 
+std::optional<Event> WorkerPort::send(const SendResume& action, Nanos now) {
+  return send(action.worker, action.incarnation, encode_message(action.resume), now);
+}
+
+std::optional<Event> WorkerPort::send(const SendAck& action, Nanos now) {
+  return send(action.worker, action.incarnation, encode_message(action.ack), now);
+}
+
 std::optional<Event> WorkerPort::send(const SendDispatch& action, Nanos now) {
-  return send({action.worker, action.incarnation}, encode_message(action.dispatch), now);
+  return send(action.worker, action.incarnation, encode_message(action.dispatch), now);
 }
 
 std::optional<Event> WorkerPort::send(const SendCancel& action, Nanos now) {
-  return send({action.worker, action.incarnation}, encode_message(action.cancel), now);
+  return send(action.worker, action.incarnation, encode_message(action.cancel), now);
 }
 
-std::optional<Event> WorkerPort::send(const WorkerIdentity& to, std::string_view payload,
-                                      Nanos now) {
+std::optional<Event> WorkerPort::send(std::uint32_t worker, std::uint64_t incarnation,
+                                      std::string_view payload, Nanos now) {
+  const WorkerIdentity to{worker, incarnation, epoch_};
   switch (router_.send(format_worker_identity(to), payload)) {
     case Router::Sent::kYes: return std::nullopt;
     case Router::Sent::kFull: return WorkerUnreachable{to.worker, to.incarnation};
@@ -87,8 +101,10 @@ std::optional<Event> WorkerPort::send(const WorkerIdentity& to, std::string_view
   return std::nullopt;
 }
 
-void WorkerPort::forget(const WorkerIdentity& worker) {
-  std::erase_if(lost_, [&](const Lost& lost) { return lost.worker == worker; });
+void WorkerPort::forget(std::uint32_t worker, std::uint64_t incarnation) {
+  std::erase_if(lost_, [&](const Lost& lost) {
+    return lost.worker.worker == worker && lost.worker.incarnation == incarnation;
+  });
 }
 
 std::optional<Event> WorkerPort::take_overdue(Nanos now) {

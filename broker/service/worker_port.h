@@ -14,10 +14,11 @@
 
 namespace facet {
 
-// A worker's ZeroMQ identity: "index.incarnation".
+// A worker's ZeroMQ identity: "index.incarnation.epoch", the last one that of the broker it means.
 struct WorkerIdentity {
   std::uint32_t worker = 0;
   std::uint64_t incarnation = 0;
+  std::uint64_t epoch = 0;
   bool operator==(const WorkerIdentity&) const = default;
 };
 std::optional<WorkerIdentity> parse_worker_identity(std::string_view text);
@@ -25,8 +26,8 @@ std::string format_worker_identity(const WorkerIdentity& identity);
 
 class WorkerPort {
  public:
-  WorkerPort(Router& router, std::uint32_t num_workers)
-      : router_(router), num_workers_(num_workers) {}
+  WorkerPort(Router& router, std::uint32_t num_workers, std::uint64_t epoch)
+      : router_(router), num_workers_(num_workers), epoch_(epoch) {}
 
   // Takes one message and turns it into an event; `event` stays empty when it is dropped (a peer
   // that is no worker). A worker that breaks the protocol becomes WorkerUnreachable.
@@ -39,9 +40,11 @@ class WorkerPort {
   // take_overdue().
   std::optional<Event> send(const SendDispatch& action, Nanos now);
   std::optional<Event> send(const SendCancel& action, Nanos now);
+  std::optional<Event> send(const SendResume& action, Nanos now);
+  std::optional<Event> send(const SendAck& action, Nanos now);
 
   // The supervisor has said what became of this life of the worker.
-  void forget(const WorkerIdentity& worker);
+  void forget(std::uint32_t worker, std::uint64_t incarnation);
   // WorkerUnreachable for a worker that lost its connection and about which nothing was said.
   std::optional<Event> take_overdue(Nanos now);
   std::optional<Nanos> next_deadline() const;
@@ -50,7 +53,8 @@ class WorkerPort {
 
  private:
   std::optional<Event> decode(const WorkerIdentity& from, const Router::Message& message);
-  std::optional<Event> send(const WorkerIdentity& to, std::string_view payload, Nanos now);
+  std::optional<Event> send(std::uint32_t worker, std::uint64_t incarnation,
+                            std::string_view payload, Nanos now);
 
   struct Lost {
     WorkerIdentity worker;
@@ -59,6 +63,7 @@ class WorkerPort {
 
   Router& router_;
   const std::uint32_t num_workers_;
+  const std::uint64_t epoch_;
   std::vector<Lost> lost_;  // connections that ended, in the order of their time; few
   std::uint64_t malformed_ = 0;
   LogLimiter log_limiter_{10, kSecond};

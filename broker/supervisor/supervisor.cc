@@ -56,6 +56,7 @@ Status Supervisor::open_descriptors() {
   if (!signals_) return errno_error("signalfd", errno);
   watch(signals_.get());
   std::tie(lifeline_read_, lifeline_write_) = FACET_TRY(make_pipe());
+  broker_page_ = FACET_TRY(BrokerPageWriter::create());
   return {};
 }
 
@@ -79,6 +80,7 @@ void Supervisor::execute(const StartChild& action) {
   auto& born = children_.emplace_back(std::make_unique<Child>(std::move(*child)));
   Child& known = *born;
   const auto pid = static_cast<std::uint32_t>(known.process.pid());
+  if (action.id.role == Role::kBroker) look_at_pages();  // who may hold requests: as it is now
   feed(ChildStarted{action.id, pid});
   const Status released = known.process.release();
   close_handed_over(action.id.role);
@@ -108,6 +110,8 @@ void Supervisor::execute(const TellBroker& action) {
   const bool is_decoder = action.packet.kind == ControlKind::kDecoderStarted;
   broker_.send(action.packet, is_decoder ? std::move(jobs_for_broker_) : UniqueFd());
 }
+
+void Supervisor::execute(const PublishEpoch& action) { broker_page_.publish(action.epoch); }
 
 void Supervisor::execute(const Announce& action) {
   switch (action.milestone) {
@@ -192,6 +196,7 @@ ChildProgram Supervisor::worker_program(const ChildId& id, const WorkerWatch& wa
                        watch.worker_fds()};
   program.fds.emplace_back(setup_.ring_read_only.get(), kWorkerRingFd);
   program.fds.emplace_back(lifeline_read_.get(), kWorkerLifelineFd);
+  program.fds.emplace_back(broker_page_.worker_fd(), kWorkerBrokerPageFd);
   return program;
 }
 

@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "broker/supervisor/broker_page_writer.h"
 #include "broker/supervisor/child_process.h"
 #include "broker/supervisor/service_notify.h"
 #include "broker/supervisor/supervisor_core.h"
@@ -61,6 +62,7 @@ class Supervisor {
   void execute(const StartChild& action);
   void execute(const SignalChild& action);
   void execute(const TellBroker& action);
+  void execute(const PublishEpoch& action);
   void execute(const Announce& action);
   void execute(const Note& action);
   void execute(const Leave& action);
@@ -88,6 +90,7 @@ class Supervisor {
   SupervisorCore core_;
   ServiceNotify notify_;
   SupervisorLink broker_;
+  BrokerPageWriter broker_page_;
   std::vector<std::unique_ptr<Child>> children_;
   UniqueFd epoll_;
   UniqueFd signals_;

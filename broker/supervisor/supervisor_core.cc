@@ -18,6 +18,9 @@ constexpr Nanos kDecoderProven = kSecond;
 constexpr Nanos kAfterOrderlyEnd = 100 * kMillisecond;
 constexpr Nanos kBusyTick = 20 * kMillisecond;    // while somebody starts: `ready` is seen soon
 constexpr Nanos kQuietTick = 250 * kMillisecond;
+// Deaths of one worker that a new broker is told of. One matters: that of the life which had a
+// request when the former broker died; more happen only while a broker stands stopped.
+constexpr std::size_t kDeathsKept = 16;
 // After SIGKILL only a process stuck in the kernel is left; nothing may keep us from leaving.
 constexpr Nanos kUnreapable = 5 * kSecond;
 
@@ -77,18 +80,12 @@ std::vector<SupervisorAction> SupervisorCore::step(const SupervisorEvent& event,
 void SupervisorCore::on(const ChildStarted& event) {
   Life* life = find(event.id);
   if (life == nullptr) return;
+  life->pid = event.pid;
   ControlPacket packet{.worker = event.id.worker, .incarnation = event.id.incarnation,
                        .pid = event.pid};
   switch (event.id.role) {
     case Role::kBroker:
-      // A new broker knows nothing of those that will not come back.
-      for (const Life& worker : workers_) {
-        if (worker.state == State::kDisabled) {
-          tell_about(ControlKind::kWorkerDisabled, worker,
-                     static_cast<std::uint32_t>(worker.exit_code));
-        }
-      }
-      return;
+      return brief_broker();
     case Role::kDecoder:
       packet.kind = ControlKind::kDecoderStarted;
       break;
@@ -97,6 +94,27 @@ void SupervisorCore::on(const ChildStarted& event) {
       break;
   }
   if (broker_.is_alive()) actions_.emplace_back(TellBroker{packet});
+}
+
+void SupervisorCore::brief_broker() {
+  for (const Life& worker : workers_) {
+    if (!worker.is_alive()) continue;
+    // Of one that is ending, its page was not read to the last.
+    const bool may_hold = worker.is_ready || worker.state == State::kEnding;
+    actions_.emplace_back(TellBroker{{.kind = ControlKind::kWorkerStarted,
+                                      .worker = worker.id.worker,
+                                      .incarnation = worker.id.incarnation,
+                                      .pid = worker.pid,
+                                      .value = may_hold ? 1u : 0u}});
+  }
+  for (const ControlPacket& death : last_deaths_) actions_.emplace_back(TellBroker{death});
+  actions_.emplace_back(TellBroker{{.kind = ControlKind::kTakeOver}});
+  for (const Life& worker : workers_) {
+    if (worker.state == State::kDisabled) {
+      tell_about(ControlKind::kWorkerDisabled, worker,
+                 static_cast<std::uint32_t>(worker.exit_code));
+    }
+  }
 }
 
 void SupervisorCore::on(const StartFailed& event) {
@@ -152,7 +170,9 @@ void SupervisorCore::on(const BrokerSaid& event) {
     case ControlKind::kBrokerReady:
       broker_.is_ready = true;
       broker_.ready_since = now_;
+      actions_.emplace_back(PublishEpoch{packet.incarnation});
       note(false, "broker is ready after " + seconds(now_ - broker_.started));
+      if (phase_ == Phase::kDraining) tell_about(ControlKind::kDrain, broker_);
       break;
     case ControlKind::kKillWorker:
       if (life == nullptr || life->state != State::kRunning) break;
@@ -204,7 +224,11 @@ void SupervisorCore::on(const StopRequested&) {
   phase_ = Phase::kDraining;
   drain_until_ = now_ + rules_.drain;
   actions_.emplace_back(Announce{Milestone::kStopping, "draining"});
-  if (!is_broker_ready()) return begin_stopping();
+  if (!is_broker_ready()) {
+    // One that is being replaced is told when it is ready.
+    if (!was_ready_) begin_stopping();
+    return;
+  }
   note(false, "draining: " + std::to_string(num_unfinished_) + " requests, at most " +
                   seconds(rules_.drain));
   tell_about(ControlKind::kDrain, broker_);
@@ -261,8 +285,9 @@ void SupervisorCore::broker_ended(const ChildEnd& end) {
   const bool was_ready = broker_.is_ready;
   schedule(broker_, broker_.is_blamed || is_own_fault(end));
   broker_.is_ready = false;
-  if (phase_ == Phase::kDraining) {
-    if (!end.is_signalled && end.code == kExitOk) note(false, "drained");
+  actions_.emplace_back(PublishEpoch{0});
+  if (phase_ == Phase::kDraining && !end.is_signalled && end.code == kExitOk) {
+    note(false, "drained");
     begin_stopping();
   }
   if (phase_ == Phase::kStopping) return;
@@ -271,10 +296,7 @@ void SupervisorCore::broker_ended(const ChildEnd& end) {
     exit_code_ = kExitBadConfig;
     return begin_stopping();
   }
-  // Pages of the ring may be reused by the new broker: first, nobody may still read or write them.
-  for (Life& worker : workers_) {
-    if (worker.state == State::kRunning) end_child(worker, SIGKILL);
-  }
+  // Its children write into pages that nobody holds on record.
   if (decoder_.state == State::kRunning) end_child(decoder_, SIGKILL);
 }
 
@@ -320,13 +342,14 @@ void SupervisorCore::end_child(Life& life, int signal_number) {
 
 void SupervisorCore::declare_dead(Life& life, bool own_fault, int exit_code) {
   life.is_declared_dead = true;
-  if (!broker_.is_alive()) return;
   ControlPacket packet{.kind = ControlKind::kWorkerDead,
                        .worker = life.id.worker,
                        .incarnation = life.id.incarnation,
                        .own_fault = own_fault ? 1u : 0u,
                        .exit_code = exit_code};
-  actions_.emplace_back(TellBroker{packet});
+  last_deaths_.push_back(packet);
+  if (last_deaths_.size() > kDeathsKept * workers_.size()) last_deaths_.pop_front();
+  if (broker_.is_alive()) actions_.emplace_back(TellBroker{packet});
 }
 
 // A stopped process is somebody's doing and cannot handle SIGABRT; a hung one is to blame.
@@ -342,17 +365,18 @@ void SupervisorCore::end_hung(Life& life, bool is_stopped) {
   }
 }
 
+bool SupervisorCore::is_gone(const Life& life) {
+  return !life.is_alive() && life.state != State::kHeld;
+}
+
 bool SupervisorCore::are_holders_gone() const {
-  const auto is_gone = [](const Life& life) {
-    return !life.is_alive() && life.state != State::kHeld;
-  };
   return is_gone(decoder_) && std::all_of(workers_.begin(), workers_.end(), is_gone);
 }
 
 bool SupervisorCore::may_start(const Life& life) const {
   if (life.state != State::kWaiting || now_ < life.start_at) return false;
   if (phase_ == Phase::kStopping) return false;
-  if (life.id.role == Role::kBroker) return phase_ == Phase::kServing && are_holders_gone();
+  if (life.id.role == Role::kBroker) return is_gone(decoder_);
   return is_broker_ready();  // a broker that cannot serve needs nobody
 }
 

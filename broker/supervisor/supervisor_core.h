@@ -4,11 +4,12 @@
 // One broker, one decoder, N workers; each is Waiting (starts when its time has come), Running,
 // Ending (asked to end or dying, not yet reaped), Gone-but-held (decoder: children still there)
 // or Disabled.
-// What the broker hands out must be back before a new broker starts: when the broker dies, workers
-// and decoder are ended and reaped first, then everything starts again.
+// When the broker dies its decoder is ended and reaped first, for what writes into the ring must be
+// gone; workers run on, and the next broker is told which of them live and how the last ones died.
 #pragma once
 
 #include <cstdint>
+#include <deque>
 #include <optional>
 #include <string>
 #include <variant>
@@ -87,6 +88,9 @@ struct TellBroker {  // with kDecoderStarted the shell sends the broker's end of
   ControlPacket packet;
 };
 enum class Milestone { kReady, kStatus, kStopping };
+struct PublishEpoch {  // in the page of all workers: which life of the broker serves; 0: none
+  std::uint64_t epoch = 0;
+};
 struct Announce {  // to systemd and to whoever waits for the first worker
   Milestone milestone = Milestone::kStatus;
   std::string status;
@@ -99,7 +103,7 @@ struct Leave {  // everything is reaped, or nothing more can be done
   int exit_code = 0;
 };
 using SupervisorAction =
-    std::variant<StartChild, SignalChild, TellBroker, Announce, Note, Leave>;
+    std::variant<StartChild, SignalChild, TellBroker, PublishEpoch, Announce, Note, Leave>;
 
 struct SupervisorRules {
   std::uint32_t num_workers = 1;
@@ -142,6 +146,7 @@ class SupervisorCore {
     bool is_ended_by_us = false;    // end was asked for: not a death to learn from
     bool is_blamed = false;         // hung, or broke the protocol
     std::uint32_t early_deaths = 0;  // in a row
+    std::uint32_t pid = 0;
     int exit_code = 0;               // kDisabled
     std::optional<FatalSignal> said;  // worker: by its last words
     ProgressWatch watch;
@@ -171,6 +176,8 @@ class SupervisorCore {
   void end_hung(Life& life, bool is_stopped);
   void start_what_is_due();
   bool may_start(const Life& life) const;
+  void brief_broker();            // what every new one is told before all else
+  static bool is_gone(const Life& life);
   bool are_holders_gone() const;  // no process is left that the broker handed something to
   void escalate(Life& life);
   void begin_stopping();
@@ -197,6 +204,7 @@ class SupervisorCore {
   Nanos leave_by_ = 0;          // kStopping: stop waiting for what cannot be reaped
   Nanos broker_heard_ = 0;
   std::uint64_t last_incarnation_ = 0;
+  std::deque<ControlPacket> last_deaths_;  // of workers, for a broker that was not there
   std::uint32_t num_unfinished_ = 0;  // requests, as the broker says
   std::uint32_t num_stop_requests_ = 0;
   int exit_code_ = 0;

@@ -82,7 +82,7 @@ PageSeen WorkerWatch::read(const ChildId& id) const {
   seen.progress = page_->progress.load(std::memory_order_acquire);
   seen.phase = static_cast<WorkerPhase>(page_->phase.load(std::memory_order_relaxed));
   seen.steps = page_->steps.load(std::memory_order_relaxed);
-  seen.is_ready = page_->ready.load(std::memory_order_acquire) == 1;
+  seen.is_ready = page_->ready.load(std::memory_order_seq_cst) == 1;
   return seen;
 }
 

@@ -25,6 +25,7 @@ inline constexpr int kWorkerLifelineFd = 5;  // read end: EOF = the supervisor i
 inline constexpr int kWorkerLastWordsFd = 6;  // eventfd: last words are in the page
 // Write ends of two pipes, one for each sentinel thread: EOF = the process is dying.
 inline constexpr int kWorkerSentinelFds[] = {7, 8};
+inline constexpr int kWorkerBrokerPageFd = 9;  // BrokerPage, O_RDONLY
 
 // Exit codes of every Facet process.
 enum ExitCode : int {

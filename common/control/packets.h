@@ -9,7 +9,7 @@ namespace facet {
 
 enum class ControlKind : std::uint32_t {
   // supervisor -> broker
-  kWorkerStarted = 1,   // worker, incarnation, pid; ancillary data: none
+  kWorkerStarted = 1,   // worker, incarnation, pid; value 1: may hold a former broker's requests
   kWorkerDead = 2,      // seen dead or hung: nothing of this incarnation is accepted from now on
   kWorkerReaped = 3,    // its memory is gone: what it held may be reused
   kDecoderStarted = 4,  // pid; ancillary data: the broker's end of the decoder's job socket
@@ -17,8 +17,11 @@ enum class ControlKind : std::uint32_t {
   kDrain = 6,           // accept nothing new, finish what is there, then exit 0
   kWorkerDisabled =
       7,  // it will not be started again (bad model or configuration): value = exit code
+  // Ends what every broker is told first: the workers that live, then the last deaths. Now it may
+  // rebuild itself. A kWorkerDead before it may be of one that is reaped already.
+  kTakeOver = 8,
   // broker -> supervisor
-  kBrokerReady = 32,         // sockets are served
+  kBrokerReady = 32,         // sockets are served; incarnation = its epoch
   kKillWorker = 33,          // worker, incarnation: it broke the protocol; SIGKILL and restart
   kWorkerFinishedStep = 34,  // worker, incarnation: its first finished step; resets the back-off
   kStatus = 35,  // value: requests not yet terminal (for drain and for systemd's status line)

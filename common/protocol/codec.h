@@ -16,7 +16,7 @@ namespace facet {
 
 using ClientMessage = std::variant<PutChunk, GenerateRequest, CancelRequest, StatusQuery>;
 using BrokerMessage = std::variant<Accepted, Refused, Tokens, Done, Keepalive, StatusReply>;
-using WorkerCommand = std::variant<Dispatch, CancelSequence, Drain>;
+using WorkerCommand = std::variant<Dispatch, CancelSequence, Drain, Resume, StepAck>;
 using WorkerMessage = std::variant<Hello, Step>;
 
 // Client -> broker. `map` is frame 0; `chunk` is frame 1 if there was one: `put` must have it,
@@ -55,6 +55,8 @@ std::string encode_message(const StatusReply&);
 std::string encode_message(const Dispatch&);
 std::string encode_message(const CancelSequence&);
 std::string encode_message(const Drain&);
+std::string encode_message(const Resume&);
+std::string encode_message(const StepAck&);
 
 std::string encode_message(const Hello&);
 std::string encode_message(const Step&);

@@ -2,7 +2,7 @@
 // README.md beside this file is the wire schema; codec.h turns these into msgpack and back.
 // Client -> broker: PutChunk, GenerateRequest, CancelRequest, StatusQuery.
 // Broker -> client: Accepted, Refused, Tokens, Done, Keepalive, StatusReply.
-// Worker <-> broker: Hello, Step -> Dispatch, CancelSequence, Drain.
+// Worker <-> broker: Hello, Step -> Resume, StepAck, Dispatch, CancelSequence, Drain.
 #pragma once
 
 #include <cstdint>
@@ -155,12 +155,30 @@ struct CancelSequence {
 
 struct Drain {};
 
+// The answer to a Hello, first on every connection: which of the held sequences go on, and from
+// which token index their output is wanted. The worker drops those it does not name.
+struct ResumePoint {
+  RequestId id;
+  std::uint32_t attempt = 0;
+  std::uint32_t from = 0;
+};
+struct Resume {
+  std::vector<ResumePoint> sequences;
+};
+
+// All that Step messages up to this number said is in the ledger: no broker will ask for it again.
+struct StepAck {
+  std::uint64_t step = 0;
+};
+
 // ---- worker -> broker ---------------------------------------------------------------------
 
 struct HeldSequence {
   RequestId id;
   std::uint32_t attempt = 0;
-  std::uint32_t num_tokens = 0;
+  std::uint32_t num_tokens = 0;  // index of the next one, committed ones of the dispatch included
+  bool reads_images = false;     // its pixels may still be read
+  bool ended = false;            // only its output is still there
 };
 
 struct ModelFacts {
@@ -212,10 +230,10 @@ struct SequenceUpdate {
   SequenceEnd end;
 };
 
-// One message per engine step, for all sequences that changed.
+// One message per engine step that changed anything, for all sequences that changed.
 struct Step {
   std::uint64_t incarnation = 0;
-  std::uint64_t step = 0;
+  std::uint64_t step = 0;  // of a worker's Step messages: 1, 2, 3 .. over its whole life
   std::uint32_t num_running = 0;
   std::uint32_t kv_blocks_free = 0;
   std::uint32_t kv_blocks_total = 0;

@@ -81,6 +81,21 @@ Dispatch read_dispatch(MapReader& map) {
   return dispatch;
 }
 
+Resume read_resume(MapReader& map) {
+  Resume resume;
+  const auto* sequences = map.array("sequences", kRequired, kMaxHeld);
+  if (sequences == nullptr) return resume;
+  const Path here{&map.path(), "sequences"};
+  resume.sequences.resize(sequences->size);
+  for (std::uint32_t i = 0; i < sequences->size; ++i) {
+    MapReader item(sequences->ptr[i], Path{&here, "", i}, map.error());
+    item.id("id", resume.sequences[i].id);
+    item.uint("attempt", resume.sequences[i].attempt, kRequired);
+    item.uint("from", resume.sequences[i].from, kRequired);
+  }
+  return resume;
+}
+
 // ---- worker -> broker ----
 
 void read_facts(MapReader map, ModelFacts& facts) {
@@ -123,6 +138,8 @@ Hello read_hello(MapReader& map) {
     item.id("id", hello.held[i].id);
     item.uint("attempt", hello.held[i].attempt, kRequired);
     item.uint("tokens", hello.held[i].num_tokens, kRequired);
+    item.boolean("reads_images", hello.held[i].reads_images, kRequired);
+    item.boolean("ended", hello.held[i].ended, kRequired);
   }
   return hello;
 }
@@ -224,6 +241,12 @@ Result<WorkerCommand> decode_worker_command(std::string_view bytes) {
       bytes, [](MapReader& map, std::string_view type) -> std::optional<WorkerCommand> {
         if (type == "dispatch") return read_dispatch(map);
         if (type == "drain") return Drain{};
+        if (type == "resume") return read_resume(map);
+        if (type == "ack") {
+          StepAck ack;
+          map.uint("step", ack.step, kRequired);
+          return ack;
+        }
         if (type != "cancel") return std::nullopt;
         CancelSequence cancel;
         map.id("id", cancel.id);
@@ -264,6 +287,22 @@ std::string encode_message(const Drain&) {
   return wire::encode("drain", 0, [](MapWriter&) {});
 }
 
+std::string encode_message(const Resume& resume) {
+  return wire::encode("resume", 1, [&](MapWriter& map) {
+    map.at("sequences").pack_array(static_cast<std::uint32_t>(resume.sequences.size()));
+    for (const ResumePoint& point : resume.sequences) {
+      MapWriter item(map.packer(), 3);
+      item.id(point.id);
+      item.uint("attempt", point.attempt);
+      item.uint("from", point.from);
+    }
+  });
+}
+
+std::string encode_message(const StepAck& ack) {
+  return wire::encode("ack", 1, [&](MapWriter& map) { map.uint("step", ack.step); });
+}
+
 std::string encode_message(const Hello& hello) {
   return wire::encode("hello", 6, [&](MapWriter& map) {
     map.uint("worker", hello.worker);
@@ -273,10 +312,12 @@ std::string encode_message(const Hello& hello) {
     write_facts(MapWriter(map.at("model"), 8), hello.model);
     map.at("held").pack_array(static_cast<std::uint32_t>(hello.held.size()));
     for (const HeldSequence& held : hello.held) {
-      MapWriter item(map.packer(), 3);
+      MapWriter item(map.packer(), 5);
       item.id(held.id);
       item.uint("attempt", held.attempt);
       item.uint("tokens", held.num_tokens);
+      item.boolean("reads_images", held.reads_images);
+      item.boolean("ended", held.ended);
     }
   });
 }

@@ -10,6 +10,7 @@
 // Scanning trusts nothing: a damaged record is skipped and counted, a damaged header is an Error.
 #pragma once
 
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <optional>
@@ -72,7 +73,11 @@ struct TerminalRecord {
 struct RecordProgress {
   std::uint32_t attempts = 0;
   std::uint32_t strikes = 0;         // own-fault deaths of workers that held it
-  std::uint32_t broker_strikes = 0;  // deaths of brokers that were handling it
+  std::uint32_t broker_strikes = 0;  // own-fault deaths of brokers that were handling it
+  std::uint32_t worker = 0;          // where it is, if `incarnation` is not 0
+  std::uint32_t is_solo = 0;         // 1: it runs alone there, as a suspect
+  std::uint32_t reserved = 0;
+  std::uint64_t incarnation = 0;  // of that worker; 0: at none
   Nanos dispatched = 0;              // of the last attempt
   Nanos first_token = 0;
 };
@@ -101,7 +106,8 @@ struct LedgerScan {
   std::vector<RecordView> records;        // kLive and kTerminal, valid ones
   std::uint32_t num_damaged = 0;          // skipped
   std::uint32_t num_unpublished = 0;      // kWriting: never accepted
-  std::optional<std::uint32_t> handling;  // index of the record that the former broker worked on
+  // Index of the record that the former broker worked on when it died by its own fault.
+  std::optional<std::uint32_t> handling;
   std::uint64_t epoch = 0;
 };
 
@@ -137,6 +143,10 @@ class LedgerWriter {
   void erase(std::uint32_t index);  // any -> kFree
   // Names the record being worked on, so that one that ends brokers is found; nullopt = none.
   void set_handling(std::optional<std::uint32_t> index);
+  // For the handler of a fatal signal that is the broker's own fault: `word |= kHandlingFault`.
+  // Without it the record in hand is not to blame: the broker was killed from outside.
+  std::atomic<std::uint64_t>& handling_word();
+  static constexpr std::uint64_t kHandlingFault = 1ull << 63;
 
   RecordView view(std::uint32_t index) const;  // of a record that is not free
   // The hot path of a cursor: committed tokens and text of [first, first + count).

@@ -10,6 +10,7 @@
 namespace facet {
 
 struct alignas(64) LedgerHeader {
+  static constexpr std::uint32_t kVersion = 2;
   static constexpr std::uint64_t kMagic = 0x3152474c54434146;  // "FACTLGR1"
   std::atomic<std::uint64_t> magic;                            // written last
   std::uint32_t version;
@@ -19,7 +20,7 @@ struct alignas(64) LedgerHeader {
   std::uint32_t arena_pages;
   std::uint32_t reserved;
   std::atomic<std::uint64_t> epoch;
-  std::atomic<std::uint64_t> handling;  // record index + 1; 0 = none
+  std::atomic<std::uint64_t> handling;  // record index + 1, 0 = none; or'ed with kHandlingFault
 };
 
 struct alignas(64) LedgerRecord {

@@ -80,7 +80,7 @@ Status check_ledger_header(std::span<const std::byte> object) {
   if (header.magic.load(std::memory_order_acquire) != LedgerHeader::kMagic) {
     return Error(Code::kCorrupt, "ledger: no magic number; not formatted, or not a ledger");
   }
-  if (header.version != 1) {
+  if (header.version != LedgerHeader::kVersion) {
     return Error(Code::kCorrupt, "ledger: version " + std::to_string(header.version));
   }
   const std::uint64_t arena_offset = ledger_arena_offset(header.max_records);
@@ -161,8 +161,9 @@ Result<LedgerScan> scan_ledger(std::span<const std::byte> object) {
     end = std::uint64_t{first_page} + record.num_pages;
     scan.records.push_back(view_of_record(object, index));
   }
-  const std::uint64_t handling = header.handling.load(std::memory_order_relaxed);
-  if (handling != 0 && handling <= header.max_records) {
+  const std::uint64_t word = header.handling.load(std::memory_order_relaxed);
+  const std::uint64_t handling = word & ~LedgerWriter::kHandlingFault;
+  if (handling != word && handling != 0 && handling <= header.max_records) {
     scan.handling = static_cast<std::uint32_t>(handling - 1);
   }
   return scan;

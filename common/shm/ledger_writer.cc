@@ -45,7 +45,7 @@ Status format_ledger(std::span<std::byte> object, std::uint32_t max_records) {
   auto* records = reinterpret_cast<LedgerRecord*>(object.data() + sizeof(LedgerHeader));
   for (std::uint32_t i = 0; i < max_records; ++i) new (&records[i]) LedgerRecord{};
   auto* header = new (object.data()) LedgerHeader{};
-  header->version = 1;
+  header->version = LedgerHeader::kVersion;
   header->max_records = max_records;
   header->object_bytes = object.size();
   header->arena_offset = arena_offset;
@@ -210,6 +210,8 @@ void LedgerWriter::erase(std::uint32_t index) {
 void LedgerWriter::set_handling(std::optional<std::uint32_t> index) {
   header_->handling.store(index ? std::uint64_t{*index} + 1 : 0, std::memory_order_release);
 }
+
+std::atomic<std::uint64_t>& LedgerWriter::handling_word() { return header_->handling; }
 
 RecordView LedgerWriter::view(std::uint32_t index) const {
   FACET_CHECK(record(index).state.load(std::memory_order_relaxed) !=

@@ -129,6 +129,9 @@ class RingWriter {
   // Keeps a found READY slot of the ingest arena: kNotFound or kCorrupt when it is not as stated.
   Status adopt(std::uint32_t slot, std::uint64_t generation, const RequestId& request,
                std::uint64_t length);
+  // Keeps a found slot of the pixel arena, READY or RETIRED, which a worker may still read.
+  // kCorrupt: its run does not fit.
+  Status adopt_pixels(std::uint32_t slot);
   // Frees everything found and not adopted. Precondition: no process can still read or write it.
   // Returns how many slots it freed.
   std::size_t free_unadopted();

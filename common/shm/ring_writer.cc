@@ -59,6 +59,22 @@ Status RingWriter::adopt(std::uint32_t slot, std::uint64_t generation, const Req
   return {};
 }
 
+Status RingWriter::adopt_pixels(std::uint32_t slot) {
+  const auto found = std::find_if(found_.begin(), found_.end(),
+                                  [slot](const FoundSlot& f) { return f.slot == slot; });
+  if (found == found_.end()) {
+    return Error(Code::kNotFound, slot_name(slot) + " holds nothing, or is taken twice");
+  }
+  const bool is_readable = found->state == SlotState::kReady || found->state == SlotState::kRetired;
+  const std::uint64_t most = std::uint64_t{geometry_.pixel_pages} * kRingPageBytes;
+  if (slot < geometry_.ingest_pages || !is_readable || found->length == 0 ||
+      found->length > most || !pixel_.adopt(page_in_arena(slot), pages_for(found->length))) {
+    return Error(Code::kCorrupt, slot_name(slot) + " is no run of pixels");
+  }
+  found_.erase(found);
+  return {};
+}
+
 std::size_t RingWriter::free_unadopted() {
   for (const FoundSlot& f : found_) {
     slots_[f.slot].state_gen.store(pack_state(SlotState::kFree, f.generation),

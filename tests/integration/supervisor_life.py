@@ -50,12 +50,16 @@ def test_every_child_is_replaced():
         former[part] = now
     wait_for("the new workers", lambda: daemon.num_ready() == 4)
     started = time.monotonic()
+    hellos = daemon.log().count("worker_hello")
     os.kill(former["facet-broker"], signal.SIGKILL)
-    for part, pid in former.items():
-        daemon.wait_replaced(part, pid)
-    wait_for("the workers again", lambda: daemon.num_ready() == 6)
-    print(f"  facet-broker: everything is ready again after {milliseconds(started)}")
-    assert not any(is_alive(pid) for pid in former.values())
+    for part in ("facet-broker", "facet-decoder"):
+        daemon.wait_replaced(part, former[part])
+    wait_for("the workers' hellos", lambda: daemon.log().count("worker_hello") == hellos + 2)
+    print(f"  facet-broker: everything serves again after {milliseconds(started)}")
+    now = daemon.pids()
+    for part in ("--worker 0", "--worker 1"):
+        assert now[part] == former[part], (part, now, former)
+    assert daemon.num_ready() == 4, daemon.log()
     assert daemon.stop() == 0
 
 

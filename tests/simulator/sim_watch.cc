@@ -18,6 +18,15 @@ std::uint32_t priority_of(const RecordView& view) {
 
 }  // namespace
 
+void SimWatch::new_broker(std::span<const std::byte> ledger) {
+  decoded_.clear();
+  const auto scan = scan_ledger(ledger);
+  if (!scan) return;
+  for (const RecordView& view : scan->records) {
+    if (view.progress.incarnation != 0) decoded_.insert(view.id);
+  }
+}
+
 std::optional<std::string> SimWatch::decode_job(std::span<const std::byte> ledger,
                                                 std::span<const std::byte> ring,
                                                 const DecodeJob& job) {

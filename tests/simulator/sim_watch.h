@@ -15,7 +15,7 @@ namespace facet::sim {
 
 class SimWatch {
  public:
-  void new_broker() { decoded_.clear(); }
+  void new_broker(std::span<const std::byte> ledger);
 
   // A request whose images go to the decoder may not leave behind one that was accepted before it,
   // has the same priority and has never had pixels. What is broken, or nothing.
@@ -23,7 +23,7 @@ class SimWatch {
                                         std::span<const std::byte> ring, const DecodeJob& job);
 
  private:
-  std::set<RequestId> decoded_;  // had pixels in this broker's life
+  std::set<RequestId> decoded_;  // had pixels in this broker's life, or ran when it began
 };
 
 // After a step no unfinished request is past its deadline.

@@ -3,7 +3,15 @@
 #include <algorithm>
 #include <utility>
 
+#include "worker/service/output_log.h"
+
 namespace facet::sim {
+namespace {
+
+constexpr Nanos kNoticed = 20 * kMillisecond;  // a broker's death, by the supervisor
+constexpr std::size_t kDeathsKept = 16;        // as the supervisor's core does, for each worker
+
+}  // namespace
 
 struct SimWorkers::Sequence {
   RequestParams params;
@@ -20,6 +28,10 @@ struct SimWorkers::Process {
   bool is_declared = false;  // the broker is or will be told that it is dead
   bool drops_tail = false;   // what it had sent and was not delivered is lost
   bool has_plan = false;
+  bool has_served = false;  // said hello to some broker
+  bool is_resumed = false;  // that of `epoch` has answered
+  std::uint64_t epoch = 0;  // of the broker that it speaks to
+  OutputLog log;
   std::uint64_t steps = 0;
   std::map<Key, Sequence> sequences;
   Link up;
@@ -30,16 +42,43 @@ SimWorkers::SimWorkers(Simulation& sim)
     : sim_(sim), processes_(sim.options.num_workers), started_(sim.options.num_workers) {}
 SimWorkers::~SimWorkers() = default;
 
-void SimWorkers::start_all() {
-  ++life_;
-  for (std::uint32_t i = 0; i < processes_.size(); ++i) start(i);
+Takeover SimWorkers::takeover() {
+  Takeover told;
+  for (const ProcessPtr& process : processes_) {
+    if (!process) continue;
+    told.living.push_back({process->index, process->incarnation, 1, process->has_served});
+    started_[process->index] = process->incarnation;
+  }
+  for (const auto& death : deaths_) told.deaths.push_back(death->dead);
+  return told;
 }
 
-void SimWorkers::kill_all() {
+void SimWorkers::broker_started(std::uint64_t epoch) {
   ++life_;
-  for (ProcessPtr& process : processes_) {
-    if (process) process->is_running = false;
-    process.reset();
+  page_epoch_ = epoch;
+  control_ = {};
+  first_steps_.clear();
+  // The broker has heard of all deaths when it took over.
+  for (const auto& death : deaths_) tell_dead(death);
+  for (const ProcessPtr& process : processes_) {
+    if (!process) continue;
+    // Between two steps; now and then a step takes long.
+    const Nanos longest = chance(sim_.rng, 0.05) ? 8 * kSecond : 300 * kMillisecond;
+    sim_.schedule(sim_.between(0, longest), [this, process] { connect(process); });
+  }
+  start_absent();
+}
+
+void SimWorkers::broker_died() {
+  const std::uint64_t life = ++life_;
+  sim_.schedule(sim_.between(0, kNoticed), [this, life] {
+    if (life == life_) page_epoch_ = 0;
+  });
+}
+
+void SimWorkers::start_absent() {
+  for (std::uint32_t i = 0; i < processes_.size(); ++i) {
+    if (!processes_[i]) start(i);
   }
 }
 
@@ -55,16 +94,55 @@ void SimWorkers::start(std::uint32_t index) {
     sim_.deliver(WorkerStarted{process->index, process->incarnation, 1});
   });
   // Loading takes a moment; the hello can overtake the supervisor's word.
-  sim_.send(process->up, 0, 400 * kMillisecond, [this, process, life] {
-    if (life != life_ || !process->is_running) return;
-    WorkerHello hello;
-    hello.hello.worker = process->index;
-    hello.hello.incarnation = process->incarnation;
-    hello.hello.credits = sim_.options.credits;
-    hello.hello.model = sim_facts();
-    sim_.deliver(std::move(hello));
-  });
+  sim_.schedule(sim_.between(0, 400 * kMillisecond), [this, process] { connect(process); });
   plan_faults(process);
+}
+
+void SimWorkers::connect(const ProcessPtr& process) {
+  if (!process->is_running || page_epoch_ == 0 || process->epoch == page_epoch_) return;
+  process->epoch = page_epoch_;
+  process->is_resumed = false;
+  process->has_served = true;
+  process->up = process->down = {};
+  WorkerHello hello;
+  hello.epoch = process->epoch;
+  hello.hello.worker = process->index;
+  hello.hello.incarnation = process->incarnation;
+  hello.hello.credits = sim_.options.credits;
+  hello.hello.model = sim_facts();
+  hello.hello.held = process->log.held();
+  sim_.send(process->up, 0, 3 * kMillisecond, [this, process, hello] {
+    if (process->is_running || !process->drops_tail) sim_.deliver(hello);
+  });
+}
+
+void SimWorkers::to_worker(std::uint32_t worker, std::uint64_t incarnation,
+                           std::function<void(const ProcessPtr&)> what) {
+  const ProcessPtr process = processes_.at(worker);
+  if (!process || process->incarnation != incarnation) return;
+  const std::uint64_t epoch = sim_.epoch();
+  sim_.send(process->down, 0, 2 * kMillisecond, [this, process, epoch, what = std::move(what)] {
+    const bool is_current = process->epoch == epoch && page_epoch_ == epoch;
+    if (process->is_running && is_current) what(process);
+  });
+}
+
+void SimWorkers::resume(std::uint32_t worker, std::uint64_t incarnation, Resume answer) {
+  to_worker(worker, incarnation, [this, answer = std::move(answer)](const ProcessPtr& process) {
+    const auto cancelled = process->log.resume(answer);
+    if (!cancelled) return sim_.violate(cancelled.error().message);
+    for (const OutputLog::Key& key : *cancelled) {
+      const auto found = process->sequences.find({key.id, key.attempt});
+      if (found != process->sequences.end()) found->second.cancelled = true;
+    }
+    process->is_resumed = true;
+    report(process);
+  });
+}
+
+void SimWorkers::acknowledge(std::uint32_t worker, std::uint64_t incarnation, const StepAck& ack) {
+  to_worker(worker, incarnation,
+            [ack](const ProcessPtr& process) { process->log.acknowledge(ack.step); });
 }
 
 void SimWorkers::plan_faults(const ProcessPtr& process) {
@@ -81,7 +159,7 @@ void SimWorkers::plan_faults(const ProcessPtr& process) {
   if (sim_.options.hang_rate > 0) {
     sim_.schedule(after(sim_.options.hang_rate), [this, process] {
       if (!process->is_running || process->is_declared || sim_.is_calm) return;
-      report_death(process, sim_.options.own_faults && chance(sim_.rng, 0.3), false);
+      report_death(process, sim_.options.own_faults && chance(sim_.rng, 0.3));
     });
   }
 }
@@ -89,38 +167,52 @@ void SimWorkers::plan_faults(const ProcessPtr& process) {
 void SimWorkers::die(const ProcessPtr& process, bool own_fault) {
   process->is_running = false;
   process->drops_tail = chance(sim_.rng, 0.5);
-  report_death(process, own_fault, false);
+  report_death(process, own_fault);
 }
 
 // Dead now (or taken for dead); running until reaped when it only hangs.
-void SimWorkers::report_death(const ProcessPtr& process, bool own_fault, bool) {
+void SimWorkers::report_death(const ProcessPtr& process, bool own_fault) {
   if (process->is_declared) return;
   process->is_declared = true;
   ++num_deaths_;
-  const std::uint64_t life = life_;
-  std::vector<RequestId> poison;
+  auto death = std::make_shared<Death>();
+  death->dead = {process->index, process->incarnation, own_fault, -9};
   for (const auto& [key, sequence] : process->sequences) {
-    if (sequence.params.poison_at <= sequence.next) poison.push_back(key.first);
-  }
-  sim_.send(control_, 0, 20 * kMillisecond, [this, process, own_fault, life, poison] {
-    if (life != life_) return;
-    sim_.deliver(WorkerDead{process->index, process->incarnation, own_fault, -9});
-    if (!own_fault || process->is_running) return;
-    for (const RequestId& id : poison) {
-      if (++poison_deaths_[id] > 2) sim_.violate("a poison request ended three workers");
+    const bool is_its_doing = own_fault && !process->is_running;
+    if (is_its_doing && sequence.params.poison_at <= sequence.next) {
+      death->poison.push_back(key.first);
     }
+  }
+  deaths_.push_back(death);
+  if (deaths_.size() > kDeathsKept * processes_.size()) deaths_.pop_front();
+  const std::uint64_t life = life_;
+  sim_.send(control_, 0, 20 * kMillisecond, [this, death, life] {
+    if (life != life_ || sim_.core() == nullptr) return;
+    sim_.deliver(death->dead);
+    tell_dead(death);
   });
-  const Nanos reaping = sim_.between(0, 300 * kMillisecond);
-  sim_.schedule(reaping, [this, process, life] {
-    process->is_running = false;
-    if (life != life_) return;
-    sim_.send(control_, 0, 5 * kMillisecond, [this, process, life] {
-      if (life != life_) return;
-      sim_.deliver(WorkerReaped{process->index, process->incarnation});
-    });
-    sim_.schedule(sim_.between(0, 200 * kMillisecond), [this, process, life] {
-      if (life == life_) start(process->index);
-    });
+  sim_.schedule(sim_.between(0, 300 * kMillisecond), [this, process] { reap(process); });
+}
+
+void SimWorkers::tell_dead(const std::shared_ptr<Death>& death) {
+  if (std::exchange(death->is_counted, true)) return;
+  for (const RequestId& id : death->poison) {
+    if (++poison_deaths_[id] > 2) sim_.violate("a poison request ended three workers");
+  }
+}
+
+void SimWorkers::reap(const ProcessPtr& process) {
+  process->is_running = false;
+  if (processes_[process->index] == process) processes_[process->index].reset();
+  const std::uint64_t life = life_;
+  sim_.send(control_, 0, 5 * kMillisecond, [this, process, life] {
+    if (life == life_) sim_.deliver(WorkerReaped{process->index, process->incarnation});
+  });
+  sim_.schedule(sim_.between(0, 200 * kMillisecond), [this, process] {
+    // Without a broker nobody is started; the next one's start makes up for it.
+    if (page_epoch_ != 0 && page_epoch_ == sim_.epoch() && !processes_[process->index]) {
+      start(process->index);
+    }
   });
 }
 
@@ -138,13 +230,11 @@ void SimWorkers::check_exposure(const Process& process, const RequestParams& par
 }
 
 void SimWorkers::dispatch(std::uint32_t worker, std::uint64_t incarnation, Dispatch dispatch) {
-  const ProcessPtr process = processes_.at(worker);
   if (dispatch.committed.size() < sim_.num_received(dispatch.request.id)) {
     sim_.violate("a dispatch without all tokens that the client was told");
   }
-  if (!process || process->incarnation != incarnation) return;
-  sim_.send(process->down, 0, 2 * kMillisecond, [this, process, d = std::move(dispatch)] {
-    if (!process->is_running) return;
+  to_worker(worker, incarnation, [this, d = std::move(dispatch)](const ProcessPtr& process) {
+    if (!process->is_resumed) sim_.violate("a dispatch before the answer to the hello");
     Sequence sequence;
     sequence.params = params_of(d.request);
     sequence.images = d.images;
@@ -154,6 +244,7 @@ void SimWorkers::dispatch(std::uint32_t worker, std::uint64_t incarnation, Dispa
       if (d.committed[i] != token_at(sequence.params, i)) sim_.violate("wrong committed tokens");
     }
     if (d.images.size() != sequence.params.num_images) sim_.violate("images missing in dispatch");
+    process->log.open({d.request.id, d.attempt}, sequence.next, !d.images.empty());
     process->sequences.emplace(Key{d.request.id, d.attempt}, std::move(sequence));
     if (process->sequences.size() > sim_.options.credits) {
       sim_.violate("more dispatches at a worker than its credits");
@@ -164,9 +255,7 @@ void SimWorkers::dispatch(std::uint32_t worker, std::uint64_t incarnation, Dispa
 
 void SimWorkers::cancel(std::uint32_t worker, std::uint64_t incarnation,
                         const CancelSequence& cancel) {
-  const ProcessPtr process = processes_.at(worker);
-  if (!process || process->incarnation != incarnation) return;
-  sim_.send(process->down, 0, 2 * kMillisecond, [process, cancel] {
+  to_worker(worker, incarnation, [cancel](const ProcessPtr& process) {
     const auto found = process->sequences.find({cancel.id, cancel.attempt});
     if (found != process->sequences.end()) found->second.cancelled = true;
   });
@@ -247,10 +336,8 @@ bool SimWorkers::advance(const ProcessPtr& process, const Key& key, Sequence& se
 }
 
 void SimWorkers::step(const ProcessPtr& process) {
-  Step message;
   Step repeated;
-  message.incarnation = repeated.incarnation = process->incarnation;
-  message.step = repeated.step = ++process->steps;
+  repeated.incarnation = process->incarnation;
   for (auto it = process->sequences.begin(); it != process->sequences.end();) {
     auto& [key, sequence] = *it;
     SequenceUpdate update;
@@ -261,33 +348,49 @@ void SimWorkers::step(const ProcessPtr& process) {
         die(process, true);
       return;
     }
-    if (!update.ended && !update.token_ids.empty() &&
+    const bool is_over = update.ended;
+    if (!is_over && !update.token_ids.empty() &&
         chance(sim_.rng, sim_.options.duplicate_chance)) {
       repeated.updates.push_back(update);
     }
-    const bool is_over = update.ended;
-    message.updates.push_back(std::move(update));
+    process->log.add(std::move(update));
     it = is_over ? process->sequences.erase(it) : std::next(it);
   }
-  to_broker(process, std::move(message));
-  if (!repeated.updates.empty()) to_broker(process, std::move(repeated));
+  const bool could_report = process->is_resumed;
+  report(process);
+  repeated.step = process->steps;
+  if (could_report && !repeated.updates.empty()) to_broker(process, std::move(repeated));
   plan_step(process);
 }
 
+// To the broker that it speaks to, which may be dead by now.
+void SimWorkers::report(const ProcessPtr& process) {
+  while (process->is_resumed && process->log.has_unsent()) {
+    Step message;
+    message.incarnation = process->incarnation;
+    message.step = ++process->steps;
+    message.updates = process->log.take_unsent(message.step, 1 + below(sim_.rng, 64));
+    to_broker(process, std::move(message));
+  }
+}
+
 void SimWorkers::to_broker(const ProcessPtr& process, Step message) {
-  sim_.send(process->up, 0, 3 * kMillisecond, [this, process, m = std::move(message)]() mutable {
+  const std::uint64_t epoch = process->epoch;
+  sim_.send(process->up, 0, 3 * kMillisecond,
+            [this, process, epoch, m = std::move(message)]() mutable {
     if (!process->is_running && process->drops_tail) return;
-    if (chance(sim_.rng, sim_.options.duplicate_chance)) repeat_late(process->index, m);
-    sim_.deliver(WorkerStep{process->index, std::move(m)});
+    // What waits for a broker that died may reach the next one.
+    if (epoch != sim_.epoch() && chance(sim_.rng, 0.5)) return;
+    if (chance(sim_.rng, sim_.options.duplicate_chance)) repeat_late(process->index, m, epoch);
+    sim_.deliver(WorkerStep{process->index, std::move(m), epoch});
   });
 }
 
 // The same message once more, whatever has become of the process and its sequences.
-void SimWorkers::repeat_late(std::uint32_t worker, const Step& step) {
+void SimWorkers::repeat_late(std::uint32_t worker, const Step& step, std::uint64_t epoch) {
   const Nanos latest = (chance(sim_.rng, 0.5) ? 30 : 600) * kMillisecond;
-  const std::uint64_t life = life_;
-  sim_.schedule(sim_.between(0, latest), [this, worker, step, life] {
-    if (life == life_) sim_.deliver(WorkerStep{worker, step});
+  sim_.schedule(sim_.between(0, latest), [this, worker, step, epoch] {
+    sim_.deliver(WorkerStep{worker, step, epoch});
   });
 }
 

@@ -19,6 +19,7 @@ namespace {
 
 constexpr std::size_t kAlignment = 4096;
 constexpr double kDeathPerStep = 0.0002;          // of a broker, in the midst of a step's actions
+constexpr double kDeathInRecovery = 0.05;         // before a broker serves
 constexpr std::uint64_t kConservationEvery = 61;  // events; odd, so that it meets every rhythm
 
 std::byte* make_memory(std::size_t bytes) {
@@ -51,7 +52,7 @@ SimOptions SimOptions::from_seed(std::uint64_t seed, std::uint64_t max_events) {
   o.crash_rate = pick(0.0, 0.3, 2.0, 8.0);
   o.hang_rate = pick(0.0, 0.3, 2.0);
   o.decoder_crash_rate = pick(0.0, 0.3, 3.0);
-  o.broker_crash_rate = pick(0.0, 0.0, 0.03, 0.3);
+  o.broker_crash_rate = pick(0.0, 0.03, 0.3, 2.0);
   o.disconnect_rate = pick(0.0, 0.1, 1.0);
   o.block_rate = pick(0.0, 0.3, 3.0);
   o.cancel_chance = pick(0.0, 0.05, 0.4);
@@ -146,6 +147,10 @@ void Simulation::execute(std::vector<Action> actions, bool dies) {
       workers_->dispatch(dispatch->worker, dispatch->incarnation, std::move(dispatch->dispatch));
     } else if (auto* cancel = std::get_if<SendCancel>(&action)) {
       workers_->cancel(cancel->worker, cancel->incarnation, cancel->cancel);
+    } else if (auto* resume = std::get_if<SendResume>(&action)) {
+      workers_->resume(resume->worker, resume->incarnation, std::move(resume->resume));
+    } else if (auto* ack = std::get_if<SendAck>(&action)) {
+      workers_->acknowledge(ack->worker, ack->incarnation, ack->ack);
     } else if (auto* job = std::get_if<SendDecodeJob>(&action)) {
       if (auto wrong = watch_.decode_job(ledger_memory(), ring_memory(), job->job)) {
         violate(std::move(*wrong));
@@ -185,7 +190,7 @@ void Simulation::plan_tick() {
 
 void Simulation::start_broker() {
   ++broker_life_;
-  watch_.new_broker();
+  watch_.new_broker(ledger_memory());
   tick_at_ = 0;
   auto ledger = LedgerWriter::attach({ledger_memory_.get(), kLedgerBytes});
   FACET_CHECK(ledger.has_value());
@@ -194,12 +199,14 @@ void Simulation::start_broker() {
   FACET_CHECK(ring.has_value());
   ring_.emplace(std::move(*ring));
   core_ = std::make_unique<BrokerCore>(limits_, sim_seams(), *ring_, *ledger_);
-  auto actions = core_->recover(now);
+  auto actions = core_->recover(workers_->takeover(), now);
   check_conservation();
-  execute(std::move(actions), false);
+  const bool dies = !is_calm && options.broker_crash_rate > 0 && chance(rng, kDeathInRecovery);
+  execute(std::move(actions), dies);
+  if (dies) return;
   plan_tick();
   decoder_->start();
-  workers_->start_all();
+  workers_->broker_started(ledger_->epoch());
   plan_broker_crash();
 }
 
@@ -216,10 +223,10 @@ void Simulation::crash_broker() {
   core_.reset();
   ring_.reset();
   ledger_.reset();
-  // This version's supervisor ends everything that served the old broker before a new one starts.
-  workers_->kill_all();
+  // The decoder and its children are gone before a new one starts; workers go on.
+  workers_->broker_died();
   decoder_->kill_all();
-  schedule(between(kMillisecond, kSecond), [this] { start_broker(); });
+  schedule(between(25 * kMillisecond, kSecond), [this] { start_broker(); });
 }
 
 void Simulation::check_conservation() {

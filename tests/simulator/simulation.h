@@ -81,6 +81,7 @@ class Simulation {
   std::span<std::byte> ring_memory() { return {ring_memory_.get(), ring_bytes_}; }
   BrokerCore* core() { return core_.get(); }
   std::uint64_t broker_life() const { return broker_life_; }
+  std::uint64_t epoch() const { return ledger_ ? ledger_->epoch() : 0; }  // 0: no broker
   const CoreLimits& limits() const { return limits_; }
   std::uint32_t num_received(const RequestId& id) const;  // tokens that its client has seen
   Nanos between(Nanos low, Nanos high);

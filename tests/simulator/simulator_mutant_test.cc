@@ -46,6 +46,15 @@ constexpr Mutant kMutants[] = {
     {Rule::kDecodeReplyFence, "decode_reply_fence"},
     {Rule::kBlockedRewinds, "blocked_rewinds"},
     {Rule::kQuotaGivenBack, "quota_given_back"},
+    {Rule::kEpochFence, "epoch_fence"},
+    {Rule::kResumeFrom, "resume_from"},
+    {Rule::kHeldAttempt, "held_attempt"},
+    {Rule::kLostSentAgain, "lost_sent_again"},
+    {Rule::kFormerHold, "former_hold"},
+    {Rule::kUnwantedHold, "unwanted_hold"},
+    {Rule::kSoloKept, "solo_kept"},
+    {Rule::kVerdictsKept, "verdicts_kept"},
+    {Rule::kAckCommitted, "ack_committed"},
 };
 
 // The first life that fails. Says on `out` what is tried, for the case that the core aborts.

@@ -12,7 +12,7 @@ namespace facet {
 
 class BrokerLink {
  public:
-  // Connects as `identity` ("index.incarnation": never used twice) to ipc://`socket_path`.
+  // Connects as `identity` ("index.incarnation.epoch": never used twice) to ipc://`socket_path`.
   // kInvalidArgument: the path is too long. The connection itself is made in the background.
   static Result<std::unique_ptr<BrokerLink>> connect(const std::string& socket_path,
                                                      const std::string& identity);

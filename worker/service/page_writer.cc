@@ -33,7 +33,10 @@ void PageWriter::tick(WorkerPhase phase) {
 
 void PageWriter::count_step() { page_->steps.fetch_add(1, std::memory_order_release); }
 
-void PageWriter::set_ready() { page_->ready.store(1, std::memory_order_release); }
+void PageWriter::set_ready() {
+  // Before the broker's page is looked at again: see BrokerPage::epoch.
+  page_->ready.store(1, std::memory_order_seq_cst);
+}
 
 void PageWriter::set_settled() { page_->settled.store(1, std::memory_order_release); }
 

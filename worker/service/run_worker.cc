@@ -7,7 +7,7 @@
 #include "common/control/fds.h"
 #include "common/log/log.h"
 #include "worker/service/arguments.h"
-#include "worker/service/broker_link.h"
+#include "worker/service/broker_epoch.h"
 #include "worker/service/image_gate.h"
 #include "worker/service/page_writer.h"
 #include "worker/service/process_life.h"
@@ -36,21 +36,17 @@ int load_failure_exit_code(Code code) {
 }
 
 int serve(const WorkerArguments& arguments, const Config& config, PageWriter& page,
-          const ImageGate& gate, const EngineFactory& factory) {
+          const ImageGate& gate, const BrokerEpoch& epoch, const EngineFactory& factory) {
   const ProgressTick tick = [&page](WorkerPhase phase) { page.tick(phase); };
   tick(WorkerPhase::kLoad);
   auto engine = factory({.config = config, .worker = arguments.worker, .tick = tick});
   if (!engine) {
     return report("engine_not_loaded", engine.error(), load_failure_exit_code(engine.error().code));
   }
-  const std::string identity =
-      std::to_string(arguments.worker) + "." + std::to_string(arguments.incarnation);
-  auto link = BrokerLink::connect(arguments.socket_path, identity);
-  if (!link) return report("no_link_to_broker", link.error(), kExitFailure);
   spdlog::info("worker_ready worker={} incarnation={} model={} credits={}", arguments.worker,
                arguments.incarnation, (*engine)->facts().name, (*engine)->capacity());
-  WorkerLoop loop({arguments.worker, arguments.incarnation}, **engine, **link, gate, page,
-                  kWorkerLifelineFd);
+  WorkerLoop loop({arguments.worker, arguments.incarnation, arguments.socket_path}, **engine,
+                  {gate, epoch, page, kWorkerLifelineFd});
   return loop.run();
 }
 
@@ -78,7 +74,9 @@ int run_worker(int argc, char** argv, const EngineFactory& factory) {
   }
   auto gate = ImageGate::map(kWorkerRingFd);
   if (!gate) return report("no_ring", gate.error(), kExitUsage);
-  return serve(arguments, *config, *page, *gate, factory);
+  auto epoch = BrokerEpoch::map(kWorkerBrokerPageFd);
+  if (!epoch) return report("no_broker_page", epoch.error(), kExitUsage);
+  return serve(arguments, *config, *page, *gate, *epoch, factory);
 }
 
 }  // namespace facet

@@ -1,9 +1,10 @@
 #include "worker/service/worker_loop.h"
 
+#include <poll.h>
 #include <spdlog/spdlog.h>
 #include <unistd.h>
 
-#include <iterator>
+#include <algorithm>
 #include <utility>
 #include <variant>
 
@@ -14,29 +15,34 @@
 namespace facet {
 namespace {
 
-// Longest rest of an idle worker: it shows a sign of life at least this often.
-constexpr Nanos kIdleRest = kSecond / 2;
+// Longest rest of an idle worker: it shows a sign of life and looks for a new broker this often.
+constexpr Nanos kIdleRest = kSecond / 10;
+// The same while no broker serves, which is short.
+constexpr Nanos kBrokerlessRest = 20 * kMillisecond;
+// Tokens kept for a broker that has not acknowledged them. Beyond, the engine waits: with their
+// texts some 16 MiB.
+constexpr std::size_t kMaxKeptTokens = 1 << 18;
+// Tokens of one Step message; a step of all lanes has far fewer, a new broker may ask for many.
+constexpr std::size_t kMaxStepTokens = 1 << 14;
 // Time for the last step's message to reach the broker when a drained worker exits.
 constexpr Nanos kDrainLinger = 2 * kSecond;
 
 }  // namespace
 
-WorkerLoop::WorkerLoop(const Identity& identity, Engine& engine, BrokerLink& link,
-                       const ImageGate& gate, PageWriter& page, int lifeline_fd)
-    : identity_(identity), engine_(engine), link_(link), gate_(gate), page_(page),
-      lifeline_fd_(lifeline_fd) {}
+WorkerLoop::WorkerLoop(Identity identity, Engine& engine, const Surroundings& around)
+    : identity_(std::move(identity)), engine_(engine), around_(around) {}
 
 int WorkerLoop::run() {
-  Status status = say_hello();
-  page_.set_settled();
-  page_.set_ready();
-  page_.tick(WorkerPhase::kIdle);
-  while (status && !is_supervisor_gone(lifeline_fd_)) {
-    status = receive_all();
+  Status status;
+  around_.page.set_settled();
+  around_.page.tick(WorkerPhase::kIdle);
+  while (status && !is_supervisor_gone(around_.lifeline_fd)) {
+    status = follow_broker();
+    if (status) status = receive_all();
     if (status) status = work();
     if (is_done()) {
       spdlog::info("worker_drained worker={}", identity_.worker);
-      link_.linger(kDrainLinger);
+      link_->linger(kDrainLinger);
       return kExitOk;
     }
   }
@@ -49,6 +55,26 @@ int WorkerLoop::run() {
   return kExitEngine;
 }
 
+Status WorkerLoop::follow_broker() {
+  const std::uint64_t now = around_.broker.now();
+  if (now == epoch_) return {};
+  if (is_connected()) {
+    spdlog::warn("broker_lost worker={} epoch={} kept_tokens={}", identity_.worker, epoch_,
+                 log_.num_tokens());
+  }
+  link_.reset();  // what it was told and has not read is void
+  is_resumed_ = false;
+  epoch_ = now;
+  if (epoch_ == 0) return {};
+  link_ = FACET_TRY(BrokerLink::connect(
+      identity_.socket_path, std::to_string(identity_.worker) + "." +
+                                 std::to_string(identity_.incarnation) + "." +
+                                 std::to_string(epoch_)));
+  FACET_TRY_STATUS(say_hello());
+  around_.page.set_ready();
+  return {};
+}
+
 Status WorkerLoop::say_hello() {
   Hello hello;
   hello.worker = identity_.worker;
@@ -56,15 +82,19 @@ Status WorkerLoop::say_hello() {
   hello.pid = static_cast<std::uint32_t>(getpid());
   hello.credits = engine_.capacity();
   hello.model = engine_.facts();
-  return link_.send(encode_message(hello));
+  hello.held = log_.held();
+  spdlog::info("hello worker={} epoch={} held={}", identity_.worker, epoch_, hello.held.size());
+  return link_->send(encode_message(hello));
 }
 
 Status WorkerLoop::receive_all() {
-  while (true) {
-    auto message = FACET_TRY(link_.receive());
-    if (!message) return {};
+  while (is_connected()) {
+    auto message = FACET_TRY(link_->receive());
+    // Looked at after the message was there: what a broker said that is gone by now is void.
+    if (!message || around_.broker.now() != epoch_) return {};
     FACET_TRY_STATUS(handle(*message));
   }
+  return {};
 }
 
 Status WorkerLoop::handle(std::string_view message) {
@@ -73,9 +103,13 @@ Status WorkerLoop::handle(std::string_view message) {
     dispatch(std::move(*work));
   } else if (const auto* stop = std::get_if<CancelSequence>(&command)) {
     cancel(*stop);
+  } else if (const auto* points = std::get_if<Resume>(&command)) {
+    return resume(*points);
+  } else if (const auto* ack = std::get_if<StepAck>(&command)) {
+    log_.acknowledge(ack->step);
   } else {
     draining_ = true;
-    page_.tick(WorkerPhase::kDraining);
+    around_.page.tick(WorkerPhase::kDraining);
   }
   return {};
 }
@@ -93,7 +127,7 @@ void WorkerLoop::dispatch(Dispatch command) {
               Error(Code::kExhausted, "the worker holds as many requests as it granted"));
     return;
   }
-  auto images = gate_.open(command.images);
+  auto images = around_.gate.open(command.images);
   if (!images) {
     end_early(command, SequenceEnd::Kind::kError, images.error());
     return;
@@ -107,8 +141,17 @@ void WorkerLoop::dispatch(Dispatch command) {
     end_early(command, SequenceEnd::Kind::kError, added.error());
     return;
   }
+  log_.open({id, command.attempt}, static_cast<std::uint32_t>(command.committed.size()),
+            !command.images.empty());
   held_[id] = command.attempt;
   is_box_stale_ = true;
+}
+
+Status WorkerLoop::resume(const Resume& command) {
+  const auto unwanted = FACET_TRY(log_.resume(command));
+  for (const OutputLog::Key& key : unwanted) engine_.cancel(key.id, key.attempt);
+  is_resumed_ = true;
+  return {};
 }
 
 void WorkerLoop::show_held() {
@@ -116,7 +159,7 @@ void WorkerLoop::show_held() {
   std::vector<RequestId> ids;
   ids.reserve(held_.size());
   for (const auto& [id, attempt] : held_) ids.push_back(id);
-  page_.show_requests(ids);
+  around_.page.show_requests(ids);
 }
 
 void WorkerLoop::cancel(const CancelSequence& command) {
@@ -138,48 +181,49 @@ void WorkerLoop::end_early(const Dispatch& command, SequenceEnd::Kind kind, cons
   update.end.kind = kind;
   update.end.code = error.code;
   update.end.message = error.message;
-  pending_.push_back(std::move(update));
+  log_.add(std::move(update));
 }
 
 Status WorkerLoop::work() {
-  FACET_TRY_STATUS(link_.flush());
-  if (!link_.has_room()) {
-    // The broker does not keep up: no further step until it took the last one.
-    page_.tick(WorkerPhase::kIdle);
-    link_.wait(kIdleRest, lifeline_fd_);
+  if (is_connected()) FACET_TRY_STATUS(link_->flush());
+  // A broker that does not keep up: no further step until it took the last one. Without a broker
+  // the engine goes on for as long as its output can be kept.
+  const bool is_full = is_connected() && !link_->has_room();
+  if (!is_full && is_resumed_ && log_.has_unsent()) FACET_TRY_STATUS(report());
+  if (is_full || log_.num_tokens() >= kMaxKeptTokens) {
+    around_.page.tick(WorkerPhase::kIdle);
+    wait(kIdleRest);
     return {};
   }
   if (engine_.has_work()) return step();
-  if (!pending_.empty()) return report();
-  return rest();
+  return is_resumed_ && log_.has_unsent() ? Status() : rest();
 }
 
 Status WorkerLoop::step() {
   checked_idle_ = false;
   show_held();
   auto updates = FACET_TRY(engine_.step());
-  ++steps_;
-  page_.count_step();
+  around_.page.count_step();
   for (const SequenceUpdate& update : updates) {
     const auto held = held_.find(update.id);
     if (!update.ended || held == held_.end() || held->second != update.attempt) continue;
     held_.erase(held);
     is_box_stale_ = true;
   }
-  pending_.insert(pending_.end(), std::make_move_iterator(updates.begin()),
-                  std::make_move_iterator(updates.end()));
-  return pending_.empty() ? Status() : report();
+  for (SequenceUpdate& update : updates) log_.add(std::move(update));
+  return report();
 }
 
 Status WorkerLoop::report() {
+  if (!is_resumed_ || !log_.has_unsent() || !link_->has_room()) return {};
   Step message;
   message.incarnation = identity_.incarnation;
-  message.step = steps_;
+  message.step = ++steps_;
   message.num_running = static_cast<std::uint32_t>(held_.size());
   message.kv_blocks_free = engine_.kv_blocks_free();
   message.kv_blocks_total = engine_.kv_blocks_total();
-  message.updates = std::exchange(pending_, {});
-  return link_.send(encode_message(message));
+  message.updates = log_.take_unsent(steps_, kMaxStepTokens);
+  return link_->send(encode_message(message));
 }
 
 Status WorkerLoop::rest() {
@@ -189,13 +233,20 @@ Status WorkerLoop::rest() {
     checked_idle_ = true;
   }
   if (is_done()) return {};
-  page_.tick(draining_ ? WorkerPhase::kDraining : WorkerPhase::kIdle);
-  link_.wait(kIdleRest, lifeline_fd_);
+  around_.page.tick(draining_ ? WorkerPhase::kDraining : WorkerPhase::kIdle);
+  wait(kIdleRest);
   return {};
 }
 
+void WorkerLoop::wait(Nanos timeout) {
+  if (is_connected()) return link_->wait(timeout, around_.lifeline_fd);
+  pollfd lifeline{.fd = around_.lifeline_fd, .events = POLLIN, .revents = 0};
+  poll(&lifeline, 1, static_cast<int>(std::min(timeout, kBrokerlessRest) / kMillisecond));
+}
+
 bool WorkerLoop::is_done() const {
-  return draining_ && !engine_.has_work() && pending_.empty() && link_.has_room();
+  return draining_ && is_resumed_ && !engine_.has_work() && !log_.has_unsent() &&
+         link_->has_room();
 }
 
 }  // namespace facet

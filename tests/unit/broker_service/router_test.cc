@@ -208,7 +208,7 @@ TEST_F(RouterTest, ASecondLifeOnTheSameListenerServesTheSamePeers) {
 
 TEST_F(RouterTest, WorkerWithoutConnectionWaitsForTheSupervisorsVerdict) {
   auto router = make_router();
-  WorkerPort port(*router, 4);
+  WorkerPort port(*router, 4, 1);
   const Nanos now = 100 * kSecond;
   EXPECT_FALSE(port.next_deadline().has_value());
   EXPECT_FALSE(port.send(SendCancel{.worker = 1, .incarnation = 7}, now).has_value());
@@ -216,7 +216,7 @@ TEST_F(RouterTest, WorkerWithoutConnectionWaitsForTheSupervisorsVerdict) {
   EXPECT_FALSE(port.send(SendCancel{.worker = 1, .incarnation = 7}, now + kSecond).has_value());
   EXPECT_EQ(port.next_deadline(), now + kVerdictGrace);
   EXPECT_FALSE(port.take_overdue(now + kVerdictGrace - 1).has_value());
-  port.forget({1, 7});  // it is dead, and the core knows why
+  port.forget(1, 7);  // it is dead, and the core knows why
   EXPECT_FALSE(port.take_overdue(now + kVerdictGrace).has_value());
   const auto overdue = port.take_overdue(now + kSecond + kVerdictGrace);
   ASSERT_TRUE(overdue && std::holds_alternative<WorkerUnreachable>(*overdue));

@@ -50,7 +50,7 @@ class CoreFixture : public testing::Test {
       return request(0, static_cast<std::uint32_t>(body[4] - '0'));
     };
     core = std::make_unique<BrokerCore>(limits, std::move(seams), *ring, *ledger);
-    take(core->recover(now));
+    take(core->recover(takeover, now));
   }
 
   static RequestId id(std::uint8_t number) {
@@ -98,7 +98,7 @@ class CoreFixture : public testing::Test {
     hello.incarnation = incarnation;
     hello.credits = credits;
     hello.model.max_images = 8;
-    step(WorkerHello{hello});
+    step(WorkerHello{hello, ledger->epoch()});
   }
   SequenceUpdate update(std::uint8_t number, std::uint32_t attempt, std::uint32_t index,
                         std::vector<std::int32_t> ids) {
@@ -114,7 +114,7 @@ class CoreFixture : public testing::Test {
     Step message;
     message.incarnation = incarnation;
     message.updates.push_back(std::move(u));
-    step(WorkerStep{worker, std::move(message)});
+    step(WorkerStep{worker, std::move(message), ledger->epoch()});
   }
   SequenceUpdate ending(std::uint8_t number, std::uint32_t attempt, std::uint32_t index,
                         SequenceEnd::Kind kind = SequenceEnd::Kind::kStop) {
@@ -145,6 +145,8 @@ class CoreFixture : public testing::Test {
     notices.clear();
     dispatches.clear();
     cancels.clear();
+    resumes.clear();
+    acks.clear();
     kills.clear();
   }
   void expect_conserved() {
@@ -157,6 +159,8 @@ class CoreFixture : public testing::Test {
       if (auto* notice = std::get_if<SendClient>(&action)) notices.push_back(std::move(*notice));
       if (auto* dispatch = std::get_if<SendDispatch>(&action)) dispatches.push_back(*dispatch);
       if (auto* cancel = std::get_if<SendCancel>(&action)) cancels.push_back(*cancel);
+      if (auto* resume = std::get_if<SendResume>(&action)) resumes.push_back(*resume);
+      if (auto* ack = std::get_if<SendAck>(&action)) acks.push_back(*ack);
       if (auto* job = std::get_if<SendDecodeJob>(&action)) jobs.push_back(job->job);
       if (auto* kill = std::get_if<KillWorker>(&action)) kills.push_back(*kill);
     }
@@ -170,10 +174,13 @@ class CoreFixture : public testing::Test {
   std::optional<RingWriter> ring;
   std::optional<LedgerWriter> ledger;
   std::unique_ptr<BrokerCore> core;
+  Takeover takeover;  // what start() tells the next broker
   Nanos now = kSecond;
   std::vector<SendClient> notices;
   std::vector<SendDispatch> dispatches;
   std::vector<SendCancel> cancels;
+  std::vector<SendResume> resumes;
+  std::vector<SendAck> acks;
   std::vector<DecodeJob> jobs;
   std::vector<KillWorker> kills;
 };

@@ -87,7 +87,7 @@ class Share : public CoreFixture {
       message.updates.push_back(std::move(u));
     }
     std::erase_if(queue, [](const Sequence& s) { return s.next == s.length; });
-    step(WorkerStep{worker, std::move(message)});
+    step(WorkerStep{worker, std::move(message), ledger->epoch()});
     take_dispatches();
     return ended;
   }

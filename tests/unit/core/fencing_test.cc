@@ -83,11 +83,11 @@ TEST_F(Fencing, MalformedUpdatesAndASecondHelloEndTheWorker) {
   Hello again;
   again.worker = 1;
   again.incarnation = 20;
-  step(WorkerHello{again});
+  step(WorkerHello{again, ledger->epoch()});
   EXPECT_EQ(kills.size(), 2u);
   Hello nobody;
   nobody.worker = 99;
-  step(WorkerHello{nobody});
+  step(WorkerHello{nobody, ledger->epoch()});
   EXPECT_EQ(kills.size(), 2u);
 }
 
@@ -96,7 +96,7 @@ TEST_F(Fencing, AHelloBeforeTheSupervisorsWordWaitsForIt) {
   early.worker = 1;
   early.incarnation = 30;
   early.credits = 1;
-  step(WorkerHello{early});
+  step(WorkerHello{early, ledger->epoch()});
   EXPECT_EQ(core->status().workers[1].state, WorkerState::kAbsent);
   step(WorkerStarted{1, 30, 1});
   EXPECT_EQ(core->status().workers[1].state, WorkerState::kReady);

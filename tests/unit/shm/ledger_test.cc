@@ -43,8 +43,9 @@ TEST_F(Ledger, ARecordSurvivesItsWriter) {
     const auto index = ledger.publish(s);
     ASSERT_TRUE(index.has_value());
     ASSERT_TRUE(ledger.append(*index, kIds, kTexts).has_value());
-    ledger.set_progress(*index, {3, 1, 0, 11, 12});
+    ledger.set_progress(*index, {.attempts = 3, .strikes = 1, .dispatched = 11, .first_token = 12});
     ledger.set_handling(*index);
+    ledger.handling_word() |= LedgerWriter::kHandlingFault;
   }
   const LedgerWriter next = writer();
   EXPECT_EQ(next.epoch(), 2u);

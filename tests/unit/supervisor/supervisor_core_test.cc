@@ -276,23 +276,71 @@ TEST(SupervisorCore, DecoderThatCannotLiveBacksOff) {
   EXPECT_EQ(world.starts["decoder"], 7);  // after 0, 0, 1, 2, 4, 8, 16 s; the next after 32
 }
 
-TEST(SupervisorCore, BrokerDeathEndsAndReapsAllBeforeTheNewOne) {
+TEST(SupervisorCore, WorkersOutliveTheBrokerItsDecoderDoesNot) {
   SupervisorWorld world(rules(2));
   world.start_all();
+  EXPECT_EQ(world.epoch, 1u);
+  const ChildId worker = world.running(Role::kWorker, 1);
   world.decoder_children = true;
   world.exit(Role::kBroker, 0, kCrashed);
-  EXPECT_EQ(world.processes.size(), 3u);
-  for (const auto& process : world.processes) {
-    EXPECT_EQ(process.signals, std::vector<int>{SIGKILL});
-  }
+  EXPECT_EQ(world.epoch, 0u);
+  EXPECT_TRUE(world.processes.size() == 3u);
   world.obey();
-  EXPECT_TRUE(world.processes.empty());  // the decoder's children are still there
+  EXPECT_EQ(world.processes.size(), 2u);
+  EXPECT_FALSE(world.is_running(Role::kBroker));  // the decoder's children are still there
   world.decoder_children = false;
   world.feed(LifelineClosed{});
-  EXPECT_EQ(world.processes.size(), 1u);
-  world.broker_ready();
-  EXPECT_EQ(world.processes.size(), 4u);  // no back-off: nobody died by its own doing
+  EXPECT_TRUE(world.is_running(Role::kBroker));
   EXPECT_EQ(world.count(ControlKind::kWorkerStarted), 2);
+  EXPECT_EQ(world.last(ControlKind::kWorkerStarted).incarnation, worker.incarnation);
+  EXPECT_EQ(world.last(ControlKind::kWorkerStarted).value, 1u);
+  EXPECT_EQ(world.last(ControlKind::kWorkerStarted).pid, 1000u);
+  EXPECT_EQ(world.count(ControlKind::kTakeOver), 1);
+  EXPECT_FALSE(world.is_running(Role::kDecoder));
+  world.broker_ready();
+  EXPECT_EQ(world.epoch, 2u);
+  EXPECT_EQ(world.processes.size(), 4u);
+  EXPECT_EQ(world.starts["worker 1"], 1);
+}
+
+TEST(SupervisorCore, ANewBrokerHearsOfDeathsThatNoneHeard) {
+  SupervisorWorld world(rules(3));
+  world.start_all();
+  const ChildId dead = world.running(Role::kWorker, 0);
+  const ChildId dying = world.running(Role::kWorker, 1);
+  world.exit(Role::kBroker, 0, kKilled);
+  world.exit(Role::kWorker, 0, kCrashed);
+  world.feed(LastWordsHeard{dying, {SIGSEGV, 1, false}});
+  EXPECT_FALSE(world.is_running(Role::kWorker, 0));  // nobody starts without a broker
+  world.obey();
+  ASSERT_TRUE(world.is_running(Role::kBroker));
+  EXPECT_EQ(world.count(ControlKind::kWorkerStarted), 2);
+  ASSERT_EQ(world.count(ControlKind::kWorkerDead), 2);
+  EXPECT_EQ(world.told[2].incarnation, dead.incarnation);
+  EXPECT_EQ(world.told[2].own_fault, 1u);
+  EXPECT_EQ(world.last(ControlKind::kWorkerDead).incarnation, dying.incarnation);
+  EXPECT_EQ(world.told[4].kind, ControlKind::kTakeOver);
+  world.exit(Role::kWorker, 1, kCrashed);
+  EXPECT_EQ(world.last(ControlKind::kWorkerReaped).incarnation, dying.incarnation);
+  world.broker_ready();
+  EXPECT_EQ(world.num_workers(), 3u);
+}
+
+TEST(SupervisorCore, ADrainOutlivesTheBroker) {
+  SupervisorWorld world(rules(1));
+  world.start_all();
+  world.feed(StopRequested{});
+  world.exit(Role::kBroker, 0, kKilled);
+  world.obey();
+  ASSERT_TRUE(world.is_running(Role::kBroker));
+  EXPECT_TRUE(world.is_running(Role::kWorker));
+  EXPECT_EQ(world.count(ControlKind::kDrain), 0);
+  world.broker_ready();
+  EXPECT_EQ(world.count(ControlKind::kDrain), 1);
+  world.exit(Role::kBroker, 0, {false, 0});
+  world.obey();
+  EXPECT_TRUE(world.left);
+  EXPECT_EQ(world.exit_code, 0);
 }
 
 TEST(SupervisorCore, HungBrokerIsReplaced) {

@@ -62,7 +62,9 @@ class SupervisorWorld {
     broker_ready();
     for (std::uint32_t i = 0; i < num_workers(); ++i) page(i, WorkerPhase::kIdle, 1, 0, true);
   }
-  void broker_ready() { feed(BrokerSaid{{.kind = ControlKind::kBrokerReady}}); }
+  void broker_ready() {
+    feed(BrokerSaid{{.kind = ControlKind::kBrokerReady, .incarnation = ++last_epoch_}});
+  }
   void page(std::uint32_t worker, WorkerPhase phase, std::uint64_t progress, std::uint64_t steps,
             bool is_ready, bool stopped = false) {
     if (is_running(Role::kWorker, worker)) {
@@ -112,6 +114,7 @@ class SupervisorWorld {
   bool left = false;
   int exit_code = -1;
   bool start_fails = false;
+  std::uint64_t epoch = 0;  // as the workers' page says
 
  private:
   void execute(const StartChild& action) {
@@ -121,9 +124,12 @@ class SupervisorWorld {
     EXPECT_GT(action.id.incarnation, former) << "incarnations only grow";
     former = action.id.incarnation;
     if (action.id.role == Role::kBroker) {
-      EXPECT_TRUE(processes.empty()) << "a new broker beside processes of the old one";
+      EXPECT_FALSE(is_running(Role::kDecoder)) << "a new broker beside the old one's decoder";
       EXPECT_FALSE(decoder_children);
+      EXPECT_EQ(epoch, 0u);
       told.clear();
+      told_of_.clear();
+      is_briefed_ = false;
     } else {
       EXPECT_TRUE(is_running(Role::kBroker));
     }
@@ -145,12 +151,18 @@ class SupervisorWorld {
     auto& state = told_of_[packet.incarnation];
     switch (packet.kind) {
       case ControlKind::kWorkerStarted: EXPECT_EQ(std::exchange(state, 1), 0); break;
-      case ControlKind::kWorkerDead: EXPECT_EQ(std::exchange(state, 2), 1); break;
+      case ControlKind::kWorkerDead:
+        // A new broker also hears of those that it will not see reaped.
+        EXPECT_TRUE(state == 1 || (state == 0 && !is_briefed_));
+        state = 2;
+        break;
       case ControlKind::kWorkerReaped: EXPECT_EQ(std::exchange(state, 3), 2); break;
-      default: break;
+      case ControlKind::kTakeOver: EXPECT_FALSE(std::exchange(is_briefed_, true)); break;
+      default: EXPECT_TRUE(is_briefed_); break;
     }
     told.push_back(packet);
   }
+  void execute(const PublishEpoch& action) { epoch = action.epoch; }
   void execute(const Announce& action) { ready = ready || action.milestone == Milestone::kReady; }
   void execute(const Note& action) { notes.push_back(action.text); }
   void execute(const Leave& action) {
@@ -161,6 +173,8 @@ class SupervisorWorld {
 
   std::map<std::string, std::uint64_t> incarnations_;
   std::map<std::uint64_t, int> told_of_;
+  bool is_briefed_ = false;
+  std::uint64_t last_epoch_ = 0;
 };
 
 }  // namespace facet

@@ -22,6 +22,7 @@
 #include <vector>
 #include <zmq.hpp>
 
+#include "common/control/broker_page.h"
 #include "common/control/fds.h"
 #include "common/control/worker_page.h"
 #include "common/protocol/codec.h"
@@ -50,6 +51,12 @@ class WorkerHarness {
     bell_.reset(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
     page_ = static_cast<WorkerPage*>(
         mmap(nullptr, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, page_fd_.get(), 0));
+    broker_fd_.reset(memfd_create("broker", MFD_CLOEXEC));
+    EXPECT_EQ(ftruncate(broker_fd_.get(), 4096), 0);
+    broker_ = static_cast<BrokerPage*>(
+        mmap(nullptr, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, broker_fd_.get(), 0));
+    broker_->magic = BrokerPage::kMagic;
+    publish(1);
     int ends[2];
     EXPECT_EQ(pipe2(ends, O_CLOEXEC), 0);
     lifeline_read_.reset(ends[0]);
@@ -65,6 +72,7 @@ class WorkerHarness {
       waitpid(pid_, nullptr, 0);
     }
     munmap(page_, 4096);
+    munmap(broker_, 4096);
     std::filesystem::remove_all(folder_);
   }
 
@@ -81,14 +89,16 @@ class WorkerHarness {
     const int page = fcntl(page_fd_.get(), F_DUPFD, 20);
     const int life = fcntl(lifeline_read_.get(), F_DUPFD, 20);
     const int bell = fcntl(bell_.get(), F_DUPFD, 20);
+    const int broker = fcntl(broker_fd_.get(), F_DUPFD, 20);
     const int sentinels[] = {fcntl(sentinels_write_[0].get(), F_DUPFD, 20),
                              fcntl(sentinels_write_[1].get(), F_DUPFD, 20)};
     dup2(ring, kWorkerRingFd);
     dup2(page, kWorkerPageFd);
     dup2(life, kWorkerLifelineFd);
     dup2(bell, kWorkerLastWordsFd);
+    dup2(broker, kWorkerBrokerPageFd);
     for (std::size_t i = 0; i < 2; ++i) dup2(sentinels[i], kWorkerSentinelFds[i]);
-    for (int fd = 9; fd < 64; ++fd) close(fd);
+    for (int fd = 10; fd < 64; ++fd) close(fd);
     const std::string program = std::string(FACET_BIN_DIR) + "/facet-worker-echo";
     const std::string config = folder_ + "/facet.toml";
     const std::string life_name = std::to_string(incarnation);
@@ -102,8 +112,10 @@ class WorkerHarness {
   std::optional<WorkerMessage> receive() {
     zmq::message_t identity, map;
     router_.set(zmq::sockopt::rcvtimeo, 10'000);
-    if (!router_.recv(identity) || !router_.recv(map)) return std::nullopt;
-    EXPECT_EQ(identity.to_string(), "0." + std::to_string(incarnation_));
+    do {  // what was meant for a former broker may still come, and is dropped
+      if (!router_.recv(identity) || !router_.recv(map)) return std::nullopt;
+      EXPECT_TRUE(identity.to_string().starts_with("0." + std::to_string(incarnation_) + "."));
+    } while (identity.to_string() != worker_identity());
     EXPECT_FALSE(map.more());
     auto message = decode_worker_message(map.to_string_view());
     EXPECT_TRUE(message.has_value()) << (message ? "" : message.error().message);
@@ -111,15 +123,28 @@ class WorkerHarness {
     return std::move(*message);
   }
 
-  std::optional<Hello> expect_hello() {
+  // Answered with `answer`, which must be sent before all else.
+  std::optional<Hello> expect_hello(const Resume& answer = {}) {
+    auto hello = expect_unanswered_hello();
+    if (hello) send(encode_message(answer));
+    return hello;
+  }
+  std::optional<Hello> expect_unanswered_hello() {
     auto message = receive();
     EXPECT_TRUE(message.has_value());
     if (!message || !std::holds_alternative<Hello>(*message)) return std::nullopt;
     return std::get<Hello>(*message);
   }
 
+  // The life of the broker that serves from now on; 0: none does. What the worker has said to the
+  // former one and was not received is lost.
+  void publish(std::uint64_t epoch) {
+    epoch_ = epoch;
+    broker_->epoch = epoch;
+  }
+
   void send(const std::string& payload) {
-    router_.send(zmq::buffer("0." + std::to_string(incarnation_)), zmq::send_flags::sndmore);
+    router_.send(zmq::buffer(worker_identity()), zmq::send_flags::sndmore);
     router_.send(zmq::buffer(payload), zmq::send_flags::none);
   }
 
@@ -181,6 +206,9 @@ class WorkerHarness {
   pid_t pid() const { return pid_; }
 
  private:
+  std::string worker_identity() const {
+    return "0." + std::to_string(incarnation_) + "." + std::to_string(epoch_);
+  }
   void make_ring() {
     const RingGeometry geometry{.ingest_pages = 4, .pixel_pages = 64};
     auto memory = create_shared_memory("facet-test-ring", ring_object_bytes(geometry));
@@ -202,6 +230,9 @@ class WorkerHarness {
   UniqueFd page_fd_;
   WorkerPage* page_ = nullptr;
   UniqueFd bell_;
+  UniqueFd broker_fd_;
+  BrokerPage* broker_ = nullptr;
+  std::uint64_t epoch_ = 0;
   std::array<UniqueFd, 2> sentinels_;
   std::array<UniqueFd, 2> sentinels_write_;
   UniqueFd lifeline_;

@@ -215,6 +215,90 @@ TEST(WorkerProcess, EndsWithItsSupervisor) {
   EXPECT_TRUE(WIFEXITED(*status) && WEXITSTATUS(*status) == kExitFailure);
 }
 
+std::vector<std::int32_t> echo_tokens(const Dispatch& dispatch, std::uint32_t count) {
+  std::vector<std::int32_t> tokens;
+  while (tokens.size() < count) {
+    tokens.push_back(
+        echo_step(echo_prompt_digest(dispatch.request), echo_pixel_digest({}), tokens).token);
+  }
+  return tokens;
+}
+
+TEST(WorkerProcess, OutlivesBrokersAndGoesOnFromWhatTheNextOneLacks) {
+  WorkerHarness worker("echo.token_us = 1000");
+  worker.start();
+  ASSERT_TRUE(worker.expect_hello().has_value());
+  const Dispatch dispatch = make_dispatch("long", 400);
+  const RequestId id = dispatch.request.id;
+  worker.send(encode_message(dispatch));
+  for (std::uint64_t epoch = 2; epoch < 6; ++epoch) {
+    ASSERT_TRUE(worker.receive().has_value());
+    worker.publish(0);
+    const std::uint64_t steps = worker.page().steps.load();  // it computes on with no broker there
+    EXPECT_TRUE(
+        WorkerHarness::eventually([&] { return worker.page().steps.load() > steps + 10; }));
+    worker.publish(epoch);
+    const auto hello = worker.expect_unanswered_hello();
+    ASSERT_TRUE(hello.has_value());
+    ASSERT_EQ(hello->held.size(), 1u);
+    EXPECT_EQ(hello->held[0].id, id);
+    EXPECT_EQ(hello->held[0].attempt, 1u);
+    EXPECT_FALSE(hello->held[0].ended);
+    EXPECT_FALSE(hello->held[0].reads_images);
+    EXPECT_GT(hello->held[0].num_tokens, 10u);
+    worker.send(encode_message(Resume{{{id, 1, 1}}}));
+  }
+  const auto told = collect(worker, 1);
+  std::vector<std::int32_t> expected = echo_tokens(dispatch, 400);
+  expected.erase(expected.begin());
+  EXPECT_EQ(told.at(id).tokens, expected);
+}
+
+TEST(WorkerProcess, KeepsAnEndUntilItIsAcknowledgedAndDropsWhatNobodyWants) {
+  WorkerHarness worker("echo.token_us = 1000");
+  worker.start();
+  ASSERT_TRUE(worker.expect_hello().has_value());
+  const Dispatch known = make_dispatch("known", 3);
+  const Dispatch lost = make_dispatch("lost", 3);
+  const Dispatch unwanted = make_dispatch("unwanted", 16'000);
+  worker.send(encode_message(known));
+  collect(worker, 1);
+  worker.send(encode_message(StepAck{3}));
+  worker.send(encode_message(lost));
+  collect(worker, 1);  // as if it had not come
+  worker.send(encode_message(unwanted));
+  ASSERT_TRUE(worker.receive().has_value());
+  worker.publish(2);
+  const auto hello = worker.expect_unanswered_hello();
+  ASSERT_TRUE(hello.has_value());
+  std::map<RequestId, HeldSequence> held;
+  for (const HeldSequence& one : hello->held) held[one.id] = one;
+  EXPECT_FALSE(held.contains(known.request.id));
+  ASSERT_TRUE(held.contains(lost.request.id) && held.contains(unwanted.request.id));
+  EXPECT_TRUE(held[lost.request.id].ended);
+  EXPECT_EQ(held[lost.request.id].num_tokens, 3u);
+  EXPECT_FALSE(held[unwanted.request.id].ended);
+  worker.send(encode_message(Resume{{{lost.request.id, 1, 0}}}));
+  const auto told = collect(worker, 2);
+  EXPECT_EQ(told.at(lost.request.id).tokens, echo_tokens(lost, 3));
+  EXPECT_EQ(told.at(unwanted.request.id).end.kind, SequenceEnd::Kind::kCancelled);
+  EXPECT_TRUE(told.at(unwanted.request.id).tokens.empty());
+}
+
+TEST(WorkerProcess, AnImpossibleResumeEndsIt) {
+  WorkerHarness worker("echo.token_us = 1000");
+  worker.start();
+  ASSERT_TRUE(worker.expect_hello().has_value());
+  const Dispatch dispatch = make_dispatch("long", 10'000);
+  worker.send(encode_message(dispatch));
+  ASSERT_TRUE(worker.receive().has_value());
+  worker.publish(2);
+  ASSERT_TRUE(worker.expect_hello(Resume{{{dispatch.request.id, 1, 9'999}}}).has_value());
+  const auto status = worker.wait_for_exit();
+  ASSERT_TRUE(status.has_value());
+  EXPECT_TRUE(WIFEXITED(*status) && WEXITSTATUS(*status) == kExitEngine);
+}
+
 TEST(WorkerProcess, FaultEndsItByItsSignalAndEngineErrorByItsCode) {
   for (const auto& [hook, signal_number, exit_code] :
        {std::tuple{"abort", SIGABRT, 0}, {"kill", SIGKILL, 0}, {"engine", 0, 70},
