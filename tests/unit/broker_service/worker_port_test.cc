@@ -8,10 +8,11 @@ namespace facet {
 namespace {
 
 TEST(WorkerIdentity, ReadsWhatItWritesAndNothingElse) {
-  const WorkerIdentity identity{12, 1ull << 63};
+  const WorkerIdentity identity{12, 1ull << 63, 7};
   EXPECT_EQ(parse_worker_identity(format_worker_identity(identity)), identity);
-  for (const char* text : {"", ".", "1", "1.", ".1", "1.2.3", "a.1", "-1.2", "1.-2", "1 .2", "1.2 ",
-                           "99999999999.1", "1.99999999999999999999999"}) {
+  for (const char* text : {"", ".", "1", "1.", ".1", "1.2", "1.2.", "1.2.3.4", "a.1.1", "-1.2.3",
+                           "1.-2.3", "1 .2.3", "1.2.3 ", "1.2.-3", "99999999999.1.1",
+                           "1.99999999999999999999999.1"}) {
     EXPECT_FALSE(parse_worker_identity(text).has_value()) << text;
   }
 }
