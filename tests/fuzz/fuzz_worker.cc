@@ -11,7 +11,7 @@ namespace {
 constexpr std::string_view kPlaces[] = {
     "message",  "v:",        "type:",   "id:",      "attempt:", "request",
     "images",   "committed", "worker:", "credits",  "pid:",     "model",
-    "incarnat", "held",      "step:",   "running:", "kv_",      "updates"};
+    "incarnat", "held",      "step:",   "running:", "kv_",      "updates",  "sequences"};
 
 void check_step(const Step& step) {
   for (const SequenceUpdate& update : step.updates) {
