@@ -1,0 +1,133 @@
+// Decode products at the shapes of Qwen2.5-VL-7B and 3B, with cuBLAS beside them as a control where
+// its library is found.
+#include <cublas_v2.h>
+#include <dlfcn.h>
+
+#include <cstdio>
+
+#include "kernels/linear/skinny_linear.h"
+#include "tests/gpu/bench.h"
+
+namespace facet::kernels::bench {
+namespace {
+
+struct Matrix {
+  const char* name;
+  int n, k;
+  SkinnyEpilogue epilogue;
+  bool norm, bias;
+};
+constexpr Matrix kMatrices[] = {
+    {"7B qkv", 4608, 3584, SkinnyEpilogue::kStore, true, true},
+    {"7B o", 3584, 3584, SkinnyEpilogue::kAddInto, false, false},
+    {"7B gate+up", 37888, 3584, SkinnyEpilogue::kSiluMul, true, false},
+    {"7B down", 3584, 18944, SkinnyEpilogue::kAddInto, false, false},
+    {"7B head", 152064, 3584, SkinnyEpilogue::kStore, true, false},
+    {"3B qkv", 2560, 2048, SkinnyEpilogue::kStore, true, true},
+    {"3B o", 2048, 2048, SkinnyEpilogue::kAddInto, false, false},
+    {"3B gate+up", 22016, 2048, SkinnyEpilogue::kSiluMul, true, false},
+    {"3B down", 2048, 11008, SkinnyEpilogue::kAddInto, false, false},
+};
+
+constexpr int kLaunches = 24;
+
+double bytes_of(const Matrix& matrix) {
+  return 2.0 * matrix.n * matrix.k;
+}
+
+double time_skinny(Bench& bench, const Matrix& matrix, const Rotation& weights, int m, int stages,
+                   bool programmatic, bool norm) {
+  const auto n = static_cast<std::size_t>(matrix.n);
+  const auto k = static_cast<std::size_t>(matrix.k);
+  const DeviceBytes x = random_bf16(16 * k, 1.0F), scale = random_bf16(k, 1.0F);
+  const DeviceBytes bias = random_bf16(n, 1.0F), out = random_bf16(16 * n, 1.0F);
+  const SkinnyLinearShape shape{m, matrix.n, matrix.k, DType::kBf16, matrix.epilogue, 1e-6F};
+  SkinnyLinearArgs args{x.get(),
+                        matrix.k,
+                        norm ? scale.get() : nullptr,
+                        nullptr,
+                        matrix.bias ? bias.get() : nullptr,
+                        out.get(),
+                        matrix.n};
+  return bench.time(kLaunches, [&](int i) {
+    args.weight = weights.at(i);
+    return skinny_linear_tuned(shape, args, SkinnyTuning{stages}, {bench.stream(), programmatic});
+  });
+}
+
+using GemmEx = cublasStatus_t (*)(cublasHandle_t, cublasOperation_t, cublasOperation_t, int, int,
+                                  int, const void*, const void*, cudaDataType, int, const void*,
+                                  cudaDataType, int, const void*, void*, cudaDataType, int,
+                                  cublasComputeType_t, cublasGemmAlgo_t);
+
+// The few functions of cuBLAS that are needed, by name, so that nothing links it.
+class Cublas {
+ public:
+  explicit Cublas(cudaStream_t stream) {
+    for (const char* name : {"libcublas.so.13", "libcublas.so.12", "libcublas.so"})
+      if (library_ == nullptr) library_ = dlopen(name, RTLD_NOW);
+    if (library_ == nullptr) return;
+    gemm_ = reinterpret_cast<GemmEx>(dlsym(library_, "cublasGemmEx"));
+    const auto create =
+        reinterpret_cast<decltype(&cublasCreate_v2)>(dlsym(library_, "cublasCreate_v2"));
+    const auto set_stream =
+        reinterpret_cast<decltype(&cublasSetStream_v2)>(dlsym(library_, "cublasSetStream_v2"));
+    const auto set_workspace = reinterpret_cast<decltype(&cublasSetWorkspace_v2)>(
+        dlsym(library_, "cublasSetWorkspace_v2"));
+    if (gemm_ == nullptr || create == nullptr || create(&handle_) != CUBLAS_STATUS_SUCCESS) return;
+    set_stream(handle_, stream);
+    set_workspace(handle_, workspace_.get(), workspace_.bytes());
+    ready_ = true;
+  }
+  bool ready() const { return ready_; }
+  cudaError_t run(int m, int n, int k, const void* x, const void* w, void* out) const {
+    const float one = 1.0F;
+    const float zero = 0.0F;
+    const auto status =
+        gemm_(handle_, CUBLAS_OP_T, CUBLAS_OP_N, n, m, k, &one, w, CUDA_R_16BF, k, x, CUDA_R_16BF,
+              k, &zero, out, CUDA_R_16BF, n, CUBLAS_COMPUTE_32F, CUBLAS_GEMM_DEFAULT);
+    return status == CUBLAS_STATUS_SUCCESS ? cudaSuccess : cudaErrorUnknown;
+  }
+
+ private:
+  DeviceBytes workspace_{32U << 20};
+  void* library_ = nullptr;
+  cublasHandle_t handle_ = nullptr;
+  GemmEx gemm_ = nullptr;
+  bool ready_ = false;
+};
+
+}  // namespace
+
+void bench_linear(Bench& bench) {
+  const Cublas cublas(bench.stream());
+  if (!cublas.ready()) std::printf("cuBLAS not found: no control\n");
+  for (const Matrix& matrix : kMatrices) {
+    const Rotation weights(static_cast<std::size_t>(bytes_of(matrix)), 0.02F);
+    const std::string name = matrix.name;
+    const auto add = [&](const std::string& what, double us) {
+      bench.add(name + " " + what, us, bytes_of(matrix));
+    };
+    for (const int m : {1, 2, 4, 8, 16})
+      if (skinny_linear_fits({m, matrix.n, matrix.k, DType::kBf16, matrix.epilogue, 1e-6F},
+                             matrix.norm))
+        add("m " + std::to_string(m), time_skinny(bench, matrix, weights, m, 0, true, matrix.norm));
+    add("m 1, no overlap", time_skinny(bench, matrix, weights, 1, 0, false, matrix.norm));
+    if (matrix.norm) {
+      add("m 1, no norm", time_skinny(bench, matrix, weights, 1, 0, true, false));
+      add("m 8, no norm", time_skinny(bench, matrix, weights, 8, 0, true, false));
+    }
+    for (const int stages : {3, 4, 5, 6, 8})
+      add("m 1, " + std::to_string(stages) + " stages",
+          time_skinny(bench, matrix, weights, 1, stages, true, matrix.norm));
+    if (!cublas.ready()) continue;
+    const DeviceBytes x = random_bf16(16U * static_cast<unsigned>(matrix.k), 1.0F);
+    const DeviceBytes out(32U * static_cast<unsigned>(matrix.n));
+    for (const int m : {1, 8, 16})
+      add("m " + std::to_string(m) + ", cuBLAS", bench.time(kLaunches, [&](int i) {
+        return cublas.run(m, matrix.n, matrix.k, x.get(), weights.at(i), out.get());
+      }));
+  }
+}
+
+}  // namespace facet::kernels::bench
