@@ -16,6 +16,7 @@
 #include "broker/decoder/image_header.h"
 #include "broker/service/broker_service.h"
 #include "broker/service/control_channel.h"
+#include "broker/service/memory_limit.h"
 #include "broker/service/router.h"
 #include "broker/service/service_limits.h"
 #include "common/control/fds.h"
@@ -106,6 +107,7 @@ Result<int> serve(const Config& config, std::uint32_t num_workers) {
   RingWriter ring = FACET_TRY(RingWriter::attach(ring_region.writable_bytes(), ledger.epoch()));
   BrokerCore core(core_limits(config, num_workers), core_seams(config), ring, ledger);
 
+  FACET_TRY_STATUS(limit_memory(config.broker.memory_bytes));
   zmq::context_t context(1);
   auto clients = FACET_TRY(Router::bind(context, client_options(config)));
   auto workers = FACET_TRY(Router::bind(context, worker_options(config)));

@@ -63,6 +63,7 @@ struct BrokerConfig {
   std::int64_t max_image_pixels = 50'000'000;   // width * height
   int max_image_side = 16384;
   int keepalive_ms = 1000;  // between two signs of life to a waiting client
+  std::uint64_t memory_bytes = 2ull << 30;  // private memory: ring and ledger do not count
   int record_ttl_s = 60;    // a finished request can be asked for again this long
   bool operator==(const BrokerConfig&) const = default;
 };

@@ -82,6 +82,8 @@ void add_broker(Config& c, std::vector<ConfigKey>& keys) {
       {"broker.max_image_side", "JPEG's own limit", IntKey{&b.max_image_side, 1, 65535}});
   keys.push_back({"broker.keepalive_ms", "clients give up after 3 s of silence",
                   IntKey{&b.keepalive_ms, 10, 2500}});
+  keys.push_back({"broker.memory_bytes", "its libraries and the largest request need 256 MiB",
+                  BytesKey{&b.memory_bytes, 256 * kMiB, kTiB, 1}});
   keys.push_back({"broker.record_ttl_s", "a record keeps its place in the ledger",
                   IntKey{&b.record_ttl_s, 0, 24 * kHourS}});
 }
