@@ -117,6 +117,15 @@ std::size_t dtype_bytes(TensorDtype dtype) {
   return kDtypes[static_cast<std::size_t>(dtype)].bytes;
 }
 
+// Rounded outwards at the front, inwards at the back: what is read from front to back goes as a
+// whole, and a page that is needed again comes again.
+void release_pages(const std::byte* data, std::size_t bytes) {
+  constexpr std::uintptr_t kPage = 4096;
+  const auto begin = reinterpret_cast<std::uintptr_t>(data) / kPage * kPage;
+  const auto end = (reinterpret_cast<std::uintptr_t>(data) + bytes) / kPage * kPage;
+  if (begin < end) ::madvise(reinterpret_cast<void*>(begin), end - begin, MADV_DONTNEED);
+}
+
 std::string shape_text(const std::vector<std::int64_t>& shape) {
   std::string text = "[";
   for (const std::int64_t size : shape)
@@ -160,6 +169,8 @@ Status SafetensorsFile::map() {
   const auto size = static_cast<std::size_t>(info.st_size);
   void* base = ::mmap(nullptr, size, PROT_READ, MAP_PRIVATE, fd.get(), 0);
   if (base == MAP_FAILED) return errno_error("mmap " + path_, errno);
+  // Read ahead of the reader, from front to back; see release_pages().
+  ::madvise(base, size, MADV_SEQUENTIAL);
   base_ = static_cast<const std::byte*>(base);
   size_ = size;
   return {};

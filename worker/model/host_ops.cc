@@ -32,12 +32,12 @@ const HostOps<Bf16>& host_ops<Bf16>() {
   return *variant().ops_bf16;
 }
 template <>
-const HostAttention<float>& host_attention<float>() {
-  return *variant().attention_fp32;
+const HostGemm<float>& host_gemm<float>() {
+  return *variant().gemm_fp32;
 }
 template <>
-const HostAttention<Bf16>& host_attention<Bf16>() {
-  return *variant().attention_bf16;
+const HostGemm<Bf16>& host_gemm<Bf16>() {
+  return *variant().gemm_bf16;
 }
 
 }  // namespace facet

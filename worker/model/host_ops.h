@@ -5,7 +5,6 @@
 #pragma once
 
 #include <cstdint>
-#include <span>
 
 #include "worker/model/host_float.h"
 
@@ -23,6 +22,9 @@ struct HostOps {
   // out = silu(gate) * up; gate_up [rows, 2 * width] holds both side by side; out [rows, width]
   void (*silu_mul)(const T* gate_up, T* out, std::int64_t rows, std::int64_t width);
 
+  // x = x * Phi(x), with the error function to 1.5e-7; [count]
+  void (*gelu)(T* x, std::int64_t count);
+
   // Turns `heads` heads of each row in place: x' = x * cos + rotate_half(x) * sin.
   // x [rows, heads, head_dim] with row_stride; cos, sin [rows, head_dim / 2]: both halves turn
   // alike. fp32_inside: one rounding at the end (vision), else after each product and the sum
@@ -31,35 +33,8 @@ struct HostOps {
                std::int64_t heads, std::int64_t head_dim, bool fp32_inside);
 };
 
-// One sequence's KV in a paged pool.
-template <class T>
-struct PagedSequence {
-  const T* keys = nullptr;  // the layer's pool: [blocks, block_tokens, kv_heads, head_dim]
-  const T* values = nullptr;
-  std::span<const std::int32_t> blocks;
-  std::int64_t tokens = 0;  // positions that the query sees
-};
-
-struct AttentionShape {
-  std::int64_t heads = 0;
-  std::int64_t kv_heads = 0;
-  std::int64_t head_dim = 0;
-  std::int64_t block_tokens = 0;
-  float scale = 1.0F;
-};
-
-template <class T>
-struct HostAttention {
-  // One query row against a sequence's KV, for the query heads of kv head `kv_head`.
-  // q, out [heads, head_dim]; scores: room for (heads / kv_heads) * tokens floats.
-  void (*decode)(const T* q, const PagedSequence<T>& sequence, const AttentionShape& shape,
-                 std::int64_t kv_head, float* scores, T* out);
-};
-
 // The fastest variant that this CPU runs.
 template <class T>
 const HostOps<T>& host_ops();
-template <class T>
-const HostAttention<T>& host_attention();
 
 }  // namespace facet

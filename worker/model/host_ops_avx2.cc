@@ -1,8 +1,9 @@
+#include "worker/model/host_gemm_impl.h"
 #include "worker/model/host_ops_impl.h"
 #include "worker/model/host_ops_variants.h"
 
 namespace facet {
 
-const HostVariant kHostAvx2{&kOps<float>, &kOps<Bf16>, &kAttention<float>, &kAttention<Bf16>};
+const HostVariant kHostAvx2{&kOps<float>, &kOps<Bf16>, &kGemm<float>, &kGemm<Bf16>};
 
 }  // namespace facet

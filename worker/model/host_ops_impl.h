@@ -106,6 +106,24 @@ void silu_mul(const T* gate_up, T* out, std::int64_t rows, std::int64_t width) {
   }
 }
 
+// The error function as 1 - (a1 t + .. + a5 t^5) e^(-z^2), t = 1 / (1 + p z): formula 7.1.26 of
+// Abramowitz and Stegun.
+template <class T>
+void gelu(T* x, std::int64_t count) {
+  for (std::int64_t i = 0; i < count; ++i) {
+    const float value = load(x[i]);
+    const float z = std::abs(value) * 0.70710678F;
+    const float t = 1.0F / (1.0F + 0.3275911F * z);
+    float p = 1.061405429F;
+    p = p * t - 1.453152027F;
+    p = p * t + 1.421413741F;
+    p = p * t - 0.284496736F;
+    p = p * t + 0.254829592F;
+    const float tail = 0.5F * p * t * fast_exp(-z * z);  // beyond |x|, on one side
+    x[i] = store<T>(value * (value < 0.0F ? tail : 1.0F - tail));
+  }
+}
+
 template <class T>
 void rope(T* x, std::int64_t row_stride, const float* cos, const float* sin, std::int64_t rows,
           std::int64_t heads, std::int64_t head_dim, bool fp32_inside) {
@@ -135,73 +153,8 @@ void rope(T* x, std::int64_t row_stride, const float* cos, const float* sin, std
   }
 }
 
-// scores = softmax(scores), in fp32.
-inline void softmax(float* scores, std::int64_t count) {
-  float top = scores[0];
-  for (std::int64_t i = 1; i < count; ++i) top = std::max(top, scores[i]);
-  float sums[kLanes] = {};
-  std::int64_t i = 0;
-  for (; i + kLanes <= count; i += kLanes)
-    for (std::int64_t lane = 0; lane < kLanes; ++lane) {
-      scores[i + lane] = fast_exp(scores[i + lane] - top);
-      sums[lane] += scores[i + lane];
-    }
-  float sum = 0.0F;
-  for (; i < count; ++i) {
-    scores[i] = fast_exp(scores[i] - top);
-    sum += scores[i];
-  }
-  for (const float part : sums) sum += part;
-  const float scale = 1.0F / sum;
-  for (i = 0; i < count; ++i) scores[i] *= scale;
-}
-
-constexpr std::int64_t kMaxHeadDim = 256;
-
 template <class T>
-void decode_attention(const T* q, const PagedSequence<T>& sequence, const AttentionShape& shape,
-                      std::int64_t kv_head, float* scores, T* out) {
-  const std::int64_t group = shape.heads / shape.kv_heads;
-  const std::int64_t dim = shape.head_dim;
-  const std::int64_t token_stride = shape.kv_heads * dim;
-  const std::int64_t first_head = kv_head * group;
-  const std::int64_t tokens = sequence.tokens;
-  const auto rows_of = [&](const T* pool, std::int64_t block) {
-    const auto index = static_cast<std::int64_t>(sequence.blocks[static_cast<std::size_t>(block)]);
-    return pool + index * shape.block_tokens * token_stride + kv_head * dim;
-  };
-  const std::int64_t num_blocks = (tokens + shape.block_tokens - 1) / shape.block_tokens;
-  for (std::int64_t block = 0; block < num_blocks; ++block) {
-    const std::int64_t begin = block * shape.block_tokens;
-    const std::int64_t count = std::min(shape.block_tokens, tokens - begin);
-    const T* keys = rows_of(sequence.keys, block);
-    for (std::int64_t t = 0; t < count; ++t)
-      for (std::int64_t g = 0; g < group; ++g)
-        scores[g * tokens + begin + t] =
-            shape.scale * dot(q + (first_head + g) * dim, keys + t * token_stride, dim);
-  }
-  for (std::int64_t g = 0; g < group; ++g) {
-    softmax(scores + g * tokens, tokens);
-    float sum[kMaxHeadDim] = {};
-    for (std::int64_t block = 0; block < num_blocks; ++block) {
-      const std::int64_t begin = block * shape.block_tokens;
-      const std::int64_t count = std::min(shape.block_tokens, tokens - begin);
-      const T* values = rows_of(sequence.values, block);
-      for (std::int64_t t = 0; t < count; ++t) {
-        const float weight = scores[g * tokens + begin + t];
-        const T* value = values + t * token_stride;
-        for (std::int64_t i = 0; i < dim; ++i) sum[i] += weight * load(value[i]);
-      }
-    }
-    T* row = out + (first_head + g) * dim;
-    for (std::int64_t i = 0; i < dim; ++i) row[i] = store<T>(sum[i]);
-  }
-}
-
-template <class T>
-constexpr HostOps<T> kOps{rms_norm<T>, add_into<T>, silu_mul<T>, rope<T>};
-template <class T>
-constexpr HostAttention<T> kAttention{decode_attention<T>};
+constexpr HostOps<T> kOps{rms_norm<T>, add_into<T>, silu_mul<T>, gelu<T>, rope<T>};
 
 }  // namespace
 }  // namespace facet

@@ -49,6 +49,7 @@ Result<MemoryPlan> make_plan(const StartOptions& options, const ModelFiles& file
     request.budget_bytes = static_cast<std::uint64_t>(static_cast<double>(available_memory()) *
                                                       kShareOfFreeMemory / workers);
   request.bf16 = options.dtype == Dtype::kBf16 || (options.dtype == Dtype::kAuto && cpu_has_bf16());
+  request.library_products = request.bf16 && cpu_has_bf16();
   request.threads = threads_per_worker(options.worker, workers, available_cores());
   request.max_lanes = options.worker.max_lanes;
   request.max_model_len = options.worker.max_model_len;
@@ -80,7 +81,9 @@ RunnerOptions runner_options(const MemoryPlan& plan, const QwenImageSettings& im
                    plan.max_step_tokens, plan.max_lanes,       0};
   options.image_settings = image_settings;
   options.context_tokens = plan.max_model_len;
+  options.image_tokens = plan.image_tokens_max;
   options.bf16 = plan.dtype == "bf16";
+  options.library_products = options.bf16 && cpu_has_bf16();
   options.threads = plan.threads;
   options.devices = {plan.device};
   return options;

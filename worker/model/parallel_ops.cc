@@ -1,17 +1,19 @@
 #include "worker/model/parallel_ops.h"
 
-#include <ATen/Parallel.h>
+#include <omp.h>
 
 #include <algorithm>
 
 #include "worker/model/host_ops.h"
-#include "worker/model/typed.h"
+#include "worker/model/library_linear.h"
 
 namespace facet {
 namespace {
 
 // Below this many values a second thread costs more than it saves.
 constexpr std::int64_t kGrainValues = 16384;
+// The same for multiplications of a product.
+constexpr std::int64_t kGrainProducts = 1 << 20;
 
 std::int64_t grain_rows(std::int64_t width) {
   return std::max<std::int64_t>(1, kGrainValues / std::max<std::int64_t>(1, width));
@@ -19,60 +21,114 @@ std::int64_t grain_rows(std::int64_t width) {
 
 }  // namespace
 
-void parallel_rows(std::int64_t count, std::int64_t grain,
-                   const std::function<void(std::int64_t, std::int64_t)>& body) {
-  at::parallel_for(0, count, grain, body);
+void parallel_ranges(std::int64_t count, std::int64_t grain, RangeBody body, void* context) {
+  if (count <= 0) return;
+  const std::int64_t most = (count + grain - 1) / grain;
+  const auto threads = static_cast<int>(std::min<std::int64_t>(omp_get_max_threads(), most));
+  if (threads <= 1) return body(context, 0, count, 0);
+#pragma omp parallel num_threads(threads)
+  {
+    const std::int64_t part = (count + omp_get_num_threads() - 1) / omp_get_num_threads();
+    const std::int64_t begin = part * omp_get_thread_num();
+    const std::int64_t end = std::min(count, begin + part);
+    if (begin < end) body(context, begin, end, omp_get_thread_num());
+  }
+}
+
+void parallel_items(std::int64_t count, RangeBody body, void* context) {
+  const auto threads = static_cast<int>(std::min<std::int64_t>(omp_get_max_threads(), count));
+  if (threads <= 1) {
+    for (std::int64_t i = 0; i < count; ++i) body(context, i, i + 1, 0);
+    return;
+  }
+#pragma omp parallel for num_threads(threads) schedule(dynamic, 1)
+  for (std::int64_t i = 0; i < count; ++i) body(context, i, i + 1, omp_get_thread_num());
 }
 
 template <class T>
-void parallel_rms_norm(const at::Tensor& x, const at::Tensor& weight, at::Tensor& out, float eps) {
-  const std::int64_t width = x.size(1);
-  const T* from = data_of<T>(x);
-  const T* w = data_of<T>(weight);
-  T* to = data_of<T>(out);
-  parallel_rows(x.size(0), grain_rows(width), [&](std::int64_t begin, std::int64_t end) {
-    host_ops<T>().rms_norm(from + begin * width, w, to + begin * width, end - begin, width, eps);
+void parallel_rms_norm(const T* x, const T* weight, T* out, std::int64_t rows, std::int64_t width,
+                       float eps) {
+  parallel_ranges(rows, grain_rows(width), [&](std::int64_t begin, std::int64_t end, int) {
+    host_ops<T>().rms_norm(x + begin * width, weight, out + begin * width, end - begin, width, eps);
   });
 }
 
 template <class T>
-void parallel_add_into(at::Tensor& residual, const at::Tensor& x) {
-  T* to = data_of<T>(residual);
-  const T* from = data_of<T>(x);
-  parallel_rows(x.numel(), kGrainValues, [&](std::int64_t begin, std::int64_t end) {
-    host_ops<T>().add_into(to + begin, from + begin, end - begin);
+void parallel_add_into(T* residual, const T* x, std::int64_t count) {
+  parallel_ranges(count, kGrainValues, [&](std::int64_t begin, std::int64_t end, int) {
+    host_ops<T>().add_into(residual + begin, x + begin, end - begin);
   });
 }
 
 template <class T>
-void parallel_silu_mul(const at::Tensor& gate_up, at::Tensor& out) {
-  const std::int64_t width = out.size(1);
-  const T* from = data_of<T>(gate_up);
-  T* to = data_of<T>(out);
-  parallel_rows(out.size(0), grain_rows(width) / 4 + 1, [&](std::int64_t begin, std::int64_t end) {
-    host_ops<T>().silu_mul(from + begin * 2 * width, to + begin * width, end - begin, width);
+void parallel_silu_mul(const T* gate_up, T* out, std::int64_t rows, std::int64_t width) {
+  const std::int64_t grain = grain_rows(width) / 4 + 1;
+  parallel_ranges(rows, grain, [&](std::int64_t begin, std::int64_t end, int) {
+    host_ops<T>().silu_mul(gate_up + begin * 2 * width, out + begin * width, end - begin, width);
   });
 }
 
 template <class T>
-void parallel_rope(at::Tensor& x, std::int64_t heads, std::int64_t head_dim,
-                   const RotaryTable& rotary, bool fp32_inside) {
-  const std::int64_t stride = x.stride(0);
+void parallel_gelu(T* x, std::int64_t count) {
+  parallel_ranges(count, kGrainValues / 4, [&](std::int64_t begin, std::int64_t end, int) {
+    host_ops<T>().gelu(x + begin, end - begin);
+  });
+}
+
+template <class T>
+void parallel_rope(T* x, std::int64_t row_stride, const float* cos, const float* sin,
+                   std::int64_t rows, std::int64_t heads, std::int64_t head_dim, bool fp32_inside) {
   const std::int64_t half = head_dim / 2;
-  T* data = data_of<T>(x);
-  const auto* cos = rotary.cos.const_data_ptr<float>();
-  const auto* sin = rotary.sin.const_data_ptr<float>();
-  parallel_rows(x.size(0), grain_rows(heads * head_dim), [&](std::int64_t begin, std::int64_t end) {
-    host_ops<T>().rope(data + begin * stride, stride, cos + begin * half, sin + begin * half,
+  const std::int64_t grain = grain_rows(heads * head_dim);
+  parallel_ranges(rows, grain, [&](std::int64_t begin, std::int64_t end, int) {
+    host_ops<T>().rope(x + begin * row_stride, row_stride, cos + begin * half, sin + begin * half,
                        end - begin, heads, head_dim, fp32_inside);
   });
 }
 
-#define FACET_INSTANTIATE(T)                                                                    \
-  template void parallel_rms_norm<T>(const at::Tensor&, const at::Tensor&, at::Tensor&, float); \
-  template void parallel_add_into<T>(at::Tensor&, const at::Tensor&);                           \
-  template void parallel_silu_mul<T>(const at::Tensor&, at::Tensor&);                           \
-  template void parallel_rope<T>(at::Tensor&, std::int64_t, std::int64_t, const RotaryTable&, bool);
+// Many rows are shared by rows, each thread reading all weights; few rows by columns.
+template <class T>
+void parallel_linear(const Linear<T>& linear, const T* x, T* out, std::int64_t rows,
+                     const Scratch& scratch) {
+  if (linear.products == Products::kLibrary) return library_linear(linear, x, out, rows);
+  GemmTask<T> task;
+  task.x = x;
+  task.x_stride = linear.depth;
+  task.panels = linear.weights;
+  task.bias = linear.bias;
+  task.out = out;
+  task.out_stride = linear.columns;
+  task.depth = linear.depth;
+  task.columns = linear.columns;
+  const std::int64_t panels = padded_to_panel(linear.columns) / kPanel;
+  const auto multiply = host_gemm<T>().multiply;
+  if (rows >= 2 * kMaxTileRows * omp_get_max_threads()) {
+    const std::int64_t grain = std::max(
+        kMaxTileRows, kGrainProducts / std::max<std::int64_t>(1, panels * kPanel * linear.depth));
+    const std::int64_t tiles = (rows + kMaxTileRows - 1) / kMaxTileRows;
+    parallel_ranges(tiles, grain / kMaxTileRows, [&](std::int64_t begin, std::int64_t end, int t) {
+      multiply(task, begin * kMaxTileRows, std::min(rows, end * kMaxTileRows), 0, panels,
+               scratch.of(t));
+    });
+    return;
+  }
+  // Two panels are computed together: no thread gets half of such a pair.
+  const std::int64_t pairs = (panels + 1) / 2;
+  const std::int64_t grain =
+      kGrainProducts / std::max<std::int64_t>(1, rows * linear.depth) / (2 * kPanel) + 1;
+  parallel_ranges(pairs, grain, [&](std::int64_t begin, std::int64_t end, int t) {
+    multiply(task, 0, rows, 2 * begin, std::min(panels, 2 * end), scratch.of(t));
+  });
+}
+
+#define FACET_INSTANTIATE(T)                                                                     \
+  template void parallel_rms_norm<T>(const T*, const T*, T*, std::int64_t, std::int64_t, float); \
+  template void parallel_add_into<T>(T*, const T*, std::int64_t);                                \
+  template void parallel_silu_mul<T>(const T*, T*, std::int64_t, std::int64_t);                  \
+  template void parallel_gelu<T>(T*, std::int64_t);                                              \
+  template void parallel_rope<T>(T*, std::int64_t, const float*, const float*, std::int64_t,     \
+                                 std::int64_t, std::int64_t, bool);                              \
+  template void parallel_linear<T>(const Linear<T>&, const T*, T*, std::int64_t, const Scratch&);
 FACET_INSTANTIATE(float)
 FACET_INSTANTIATE(Bf16)
 

@@ -12,9 +12,4 @@ inline constexpr at::ScalarType kTorchType = at::kFloat;
 template <>
 inline constexpr at::ScalarType kTorchType<Bf16> = at::kBFloat16;
 
-template <class T>
-T* data_of(const at::Tensor& tensor) {
-  return static_cast<T*>(tensor.data_ptr());
-}
-
 }  // namespace facet

@@ -1,4 +1,5 @@
-// The memory plan of Qwen2.5-VL. Counts come from the configuration alone; no weight is read.
+// The memory plan of Qwen2.5-VL on a CPU (cpu_memory.h). Counts come from the configuration alone;
+// no weight is read.
 #pragma once
 
 #include <cstdint>
@@ -15,11 +16,12 @@ struct PlanRequest {
   std::string model;  // for the plan's title
   std::uint64_t budget_bytes = 0;
   bool bf16 = false;
+  bool library_products = false;  // libtorch multiplies, and takes weights as stored
   int threads = 1;
   std::int32_t max_lanes = 16;
   std::int32_t max_model_len = 0;  // 0 = the model's own limit, or what fits if that is less
   std::int32_t max_step_tokens = 2048;
-  std::int32_t kv_block_tokens = 16;
+  std::int32_t kv_block_tokens = 16;  // rounded up to whole panels of host_layout.h
 };
 
 // kTooLarge when the model, or the asked context, does not fit the budget: needs and has.

@@ -10,17 +10,23 @@
 
 namespace facet {
 
+// Images lie one behind the other, in arrival as in the tower.
 struct VisionLayout {
   // cell_order[i] = the arriving cell that stands at place i in the tower.
   std::vector<std::int64_t> cell_order;
-  // Patches of each window, in the tower's order; sums to grid_height * grid_width.
+  // Patches of each image.
+  std::vector<std::int64_t> image_patches;
+  // Patches of each window, in the tower's order; sums to all patches.
   std::vector<std::int64_t> window_patches;
   // Row and column of each patch, in the tower's order.
   std::vector<std::int32_t> rows;
   std::vector<std::int32_t> columns;
 };
 
-// Sides in patches, multiples of merge_size.
+// One image more; sides in patches, multiples of merge_size.
+void append_vision_layout(const QwenVisionConfig& vision, std::int32_t grid_height,
+                          std::int32_t grid_width, VisionLayout& layout);
+// Of one image.
 VisionLayout make_vision_layout(const QwenVisionConfig& vision, std::int32_t grid_height,
                                 std::int32_t grid_width);
 

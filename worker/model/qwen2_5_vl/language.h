@@ -1,7 +1,7 @@
 // The language model of Qwen2.5-VL over a paged KV pool: chunks of many sequences in one pass.
+// A token's values depend on its own sequence alone, bit for bit, however the sequence is cut into
+// chunks and whatever else the step computes (Products::kPanels).
 #pragma once
-
-#include <ATen/core/Tensor.h>
 
 #include <cstdint>
 #include <span>
@@ -9,18 +9,13 @@
 
 #include "worker/checkpoint/qwen_config.h"
 #include "worker/engine/model_runner.h"
+#include "worker/engine/qwen2_5_vl/cpu_memory.h"
 #include "worker/model/kv_pool.h"
+#include "worker/model/parallel_ops.h"
 #include "worker/model/rotary.h"
 #include "worker/model/weights.h"
 
 namespace facet {
-
-struct LanguageLimits {
-  std::int64_t step_tokens = 0;
-  std::int64_t step_chunks = 0;
-  std::int64_t context_tokens = 0;  // of one sequence
-  std::int64_t threads = 1;
-};
 
 // Rows in the order of the chunks with a sampler. Values are fp32, rounded to the dtype the model
 // computes in. Valid until the next forward().
@@ -38,16 +33,19 @@ struct LogitsView {
 template <class T>
 class QwenLanguage {
  public:
-  QwenLanguage(const QwenConfig& config, const LanguageLimits& limits, const WeightLoader& weights);
+  // Takes its weights and buffers from the loader's arena.
+  QwenLanguage(const QwenConfig& config, const CpuLimits& limits, WeightLoader<T> weights,
+               HostArena& arena, const Scratch& scratch);
 
   // `image_rows` [pool rows, hidden]: what the chunks' ImageRows point into.
-  // The view is of the model's own buffer.
-  LogitsView forward(std::span<const SequenceChunk> chunks, const at::Tensor& image_rows,
-                     KvPool& kv, const ProgressTick& tick);
+  LogitsView forward(std::span<const SequenceChunk> chunks, const T* image_rows, KvPool<T>& kv,
+                     const ProgressTick& tick);
 
  private:
   struct Layer {
-    at::Tensor norm1, norm2, qkv_w, qkv_b, o_w, gate_up_w, down_w;
+    const T* norm1;
+    const T* norm2;
+    Linear<T> qkv, o, gate_up, down;
   };
   // Where a chunk's rows lie in the step's batch.
   struct Rows {
@@ -55,29 +53,49 @@ class QwenLanguage {
     std::int64_t first;
     std::int64_t count;
   };
+  // Query rows [begin, end) of one KV head of a chunk, see AttentionTask.
+  struct Piece {
+    std::size_t rows;  // index into rows_
+    std::int64_t head;
+    std::int64_t begin;
+    std::int64_t end;
+  };
 
-  void embed(std::span<const SequenceChunk> chunks, const at::Tensor& image_rows);
-  void store_kv(std::int64_t layer, KvPool& kv);
-  void attend(std::int64_t layer, const KvPool& kv);
-  void attend_decode(std::int64_t layer, const KvPool& kv);
-  void attend_prefill(std::int64_t layer, const KvPool& kv, const Rows& rows);
-  void run_layer(const Layer& weights, std::int64_t layer, KvPool& kv);
-  LogitsView project_last(std::span<const SequenceChunk> chunks);
+  void load(const QwenConfig& config, WeightLoader<T>& weights);
+  void embed(std::span<const SequenceChunk> chunks, const T* image_rows);
+  void cut_into_pieces();
+  void run_layer(const Layer& weights, std::int64_t layer, KvPool<T>& kv);
+  void store_kv(std::int64_t layer, KvPool<T>& kv);
+  void attend(std::int64_t layer, const KvPool<T>& kv);
+  LogitsView project_last();
+
+  std::int64_t qkv_width() const {
+    return (config_.num_heads + 2 * config_.num_kv_heads) * config_.head_dim();
+  }
 
   QwenTextConfig config_;
-  LanguageLimits limits_;
+  CpuLimits limits_;
+  Scratch scratch_;
   MRope rope_;
-  at::Tensor embed_w_, norm_w_, head_w_;
+  Linear<T> head_;
+  const T* embed_ = nullptr;  // [vocab, hidden]; null where the head is the embedding, too
+  const T* norm_ = nullptr;
   std::vector<Layer> layers_;
-  // Activations of the largest step, reserved once; narrowed to the step's rows while it runs.
-  struct Buffers {
-    at::Tensor hidden, normed, qkv, attended, gate_up, inner;
-    RotaryTable rotary;
-  };
-  Buffers reserved_, step_;
-  at::Tensor logits_, logits_fp32_;
-  at::Tensor scores_;  // [threads, heads of a group * context_tokens]
-  std::vector<Rows> rows_, decode_rows_, prefill_rows_;
+  // Activations of the largest step; rows are the step's tokens.
+  T* hidden_;
+  T* normed_;
+  T* attended_;
+  T* qkv_;
+  T* gate_up_;
+  T* inner_;
+  float* cos_;
+  float* sin_;
+  T* last_;    // [step_chunks, hidden]
+  T* logits_;  // [step_chunks, vocab]
+  float* logits_fp32_;
+  std::int64_t total_ = 0;  // rows of this step
+  std::vector<Rows> rows_;
+  std::vector<Piece> pieces_;
 };
 
 }  // namespace facet

@@ -17,7 +17,9 @@ struct RunnerOptions {
   RunnerShape shape;  // vocab_size is filled in from the configuration
   QwenImageSettings image_settings;
   std::int32_t context_tokens = 0;  // of one sequence: the longest prompt and answer
+  std::int32_t image_tokens = 0;    // of the largest image
   bool bf16 = false;                // else fp32
+  bool library_products = false;    // see Products
   int threads = 1;
   std::vector<Device> devices{Device{}};
   LogitsTap logits_tap;  // empty: nobody looks

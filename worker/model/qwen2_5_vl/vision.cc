@@ -1,158 +1,278 @@
 #include "worker/model/qwen2_5_vl/vision.h"
 
-#include <ATen/ops/empty.h>
-#include <ATen/ops/from_blob.h>
-#include <ATen/ops/gelu.h>
-#include <ATen/ops/index_select.h>
-#include <ATen/ops/scaled_dot_product_attention.h>
-
+#include <algorithm>
 #include <cmath>
+#include <cstring>
 #include <string>
+#include <type_traits>
 
 #include "common/base/check.h"
-#include "worker/model/parallel_ops.h"
-#include "worker/model/typed.h"
 
 namespace facet {
+namespace {
 
-// Activations of one image; rows are patches in the tower's order.
+constexpr auto kEps = static_cast<float>(QwenVisionConfig::kRmsNormEps);
+
+}  // namespace
+
+// The order of the pieces is that of cpu_memory.cc.
 template <class T>
-struct QwenVision<T>::Buffers {
-  Buffers(const QwenVisionConfig& config, std::int64_t patches)
-      : normed(make(patches, config.hidden_size)),
-        qkv(make(patches, 3 * config.hidden_size)),
-        attended(make(patches, config.hidden_size)),
-        gate_up(make(patches, 2 * config.intermediate_size)),
-        inner(make(patches, config.intermediate_size)) {}
-
-  static at::Tensor make(std::int64_t rows, std::int64_t width) {
-    return at::empty({rows, width}, kTorchType<T>);
-  }
-
-  at::Tensor hidden, normed, qkv, attended, gate_up, inner;
-};
+QwenVision<T>::QwenVision(const QwenConfig& config, const CpuLimits& limits,
+                          WeightLoader<T> weights, HostArena& arena, const Scratch& scratch)
+    : config_(config.vision),
+      capacity_(vision_pass_patches(config, limits)),
+      scratch_(scratch),
+      rope_(config.vision, vision_max_side(config, limits), arena) {
+  load(weights);
+  const std::int64_t rows = capacity_;
+  values_ = arena.take<float>(rows * config_.patch_values());
+  hidden_ = arena.take<T>(rows * config_.hidden_size);
+  normed_ = arena.take<T>(rows * config_.hidden_size);
+  attended_ = arena.take<T>(rows * config_.hidden_size);
+  qkv_ = arena.take<T>(rows * 3 * config_.hidden_size);
+  gate_up_ = arena.take<T>(rows * 2 * config_.intermediate_size);
+  inner_ = arena.take<T>(rows * config_.intermediate_size);
+  merged_ = arena.take<T>(rows / config_.merge_unit() * config_.out_hidden_size);
+  cos_ = arena.take<float>(rows * (config_.head_dim() / 2));
+  sin_ = arena.take<float>(rows * (config_.head_dim() / 2));
+  const std::int64_t panels = rows * config_.num_heads * padded_to_panel(config_.head_dim());
+  keys_ = arena.take<T>(panels);
+  head_values_ = arena.take<T>(panels);
+  // As many as there can be, so that no pass makes them grow: a window has one cell at least.
+  const auto cells = static_cast<std::size_t>(rows / config_.merge_unit());
+  images_.reserve(cells);
+  windows_.reserve(cells);
+  layout_.cell_order.reserve(cells);
+  layout_.image_patches.reserve(cells);
+  layout_.window_patches.reserve(cells);
+  layout_.rows.reserve(static_cast<std::size_t>(rows));
+  layout_.columns.reserve(static_cast<std::size_t>(rows));
+}
 
 template <class T>
-QwenVision<T>::QwenVision(const QwenVisionConfig& config, const WeightLoader& weights)
-    : config_(config) {
+void QwenVision<T>::load(WeightLoader<T>& weights) {
   const std::string model = "model.visual.";
-  patch_w_ = weights.get(model + "patch_embed.proj.weight")
-                 .reshape({config.hidden_size, config.patch_values()});
-  for (std::int64_t i = 0; i < config.depth; ++i) {
+  patch_ = weights.linear({model + "patch_embed.proj.weight"}, {});
+  for (std::int64_t i = 0; i < config_.depth; ++i) {
     const std::string name = model + "blocks." + std::to_string(i) + ".";
     const std::string mlp = name + "mlp.";
     Block block;
-    block.norm1 = weights.get(name + "norm1.weight");
-    block.norm2 = weights.get(name + "norm2.weight");
-    block.qkv_w = weights.get(name + "attn.qkv.weight");
-    block.qkv_b = weights.get(name + "attn.qkv.bias");
-    block.proj_w = weights.get(name + "attn.proj.weight");
-    block.proj_b = weights.get(name + "attn.proj.bias");
-    block.gate_up_w = weights.stack_rows({mlp + "gate_proj.weight", mlp + "up_proj.weight"});
-    block.gate_up_b = weights.stack_rows({mlp + "gate_proj.bias", mlp + "up_proj.bias"});
-    block.down_w = weights.get(mlp + "down_proj.weight");
-    block.down_b = weights.get(mlp + "down_proj.bias");
-    blocks_.push_back(std::move(block));
+    block.norm1 = weights.values(name + "norm1.weight");
+    block.norm2 = weights.values(name + "norm2.weight");
+    block.qkv = weights.linear({name + "attn.qkv.weight"}, {name + "attn.qkv.bias"});
+    block.proj = weights.linear({name + "attn.proj.weight"}, {name + "attn.proj.bias"});
+    block.gate_up = weights.linear({mlp + "gate_proj.weight", mlp + "up_proj.weight"},
+                                   {mlp + "gate_proj.bias", mlp + "up_proj.bias"});
+    block.down = weights.linear({mlp + "down_proj.weight"}, {mlp + "down_proj.bias"});
+    blocks_.push_back(block);
   }
-  merger_norm_ = weights.get(model + "merger.ln_q.weight");
-  merger_w0_ = weights.get(model + "merger.mlp.0.weight");
-  merger_b0_ = weights.get(model + "merger.mlp.0.bias");
-  merger_w2_ = weights.get(model + "merger.mlp.2.weight");
-  merger_b2_ = weights.get(model + "merger.mlp.2.bias");
+  merger_norm_ = weights.values(model + "merger.ln_q.weight");
+  merger0_ = weights.linear({model + "merger.mlp.0.weight"}, {model + "merger.mlp.0.bias"});
+  merger2_ = weights.linear({model + "merger.mlp.2.weight"}, {model + "merger.mlp.2.bias"});
+}
+
+template <class T>
+void QwenVision<T>::begin() {
+  images_.clear();
+  total_ = 0;
+  panels_ = 0;
+}
+
+template <class T>
+float* QwenVision<T>::add(std::int32_t grid_height, std::int32_t grid_width, T* out) {
+  const std::int64_t patches = std::int64_t{grid_height} * grid_width;
+  const std::int64_t panels = padded_to_panel(patches) / kPanel;
+  if ((panels_ + panels) * kPanel > capacity_) {
+    FACET_CHECK(!images_.empty());  // larger images than planned are refused before
+    return nullptr;
+  }
+  images_.push_back({grid_height, grid_width, out, total_, panels_});
+  total_ += patches;
+  panels_ += panels;
+  return values_ + images_.back().first * config_.patch_values();
+}
+
+template <class T>
+void QwenVision<T>::drop_last() {
+  total_ = images_.back().first;
+  panels_ = images_.back().first_panel;
+  images_.pop_back();
+}
+
+template <class T>
+void QwenVision<T>::lay_out() {
+  layout_.cell_order.clear();
+  layout_.image_patches.clear();
+  layout_.window_patches.clear();
+  layout_.rows.clear();
+  layout_.columns.clear();
+  for (const Image& image : images_)
+    append_vision_layout(config_, image.grid_height, image.grid_width, layout_);
+  windows_.clear();
+  std::int64_t first = 0;
+  for (const std::int64_t count : layout_.window_patches) {
+    windows_.push_back({first, count});
+    first += count;
+  }
+  FACET_CHECK(first == total_);
+  rope_.fill(layout_.rows, layout_.columns, cos_, sin_);
 }
 
 // Patches come with the values of the file's order (C, T, height, width) and leave in window order.
 template <class T>
-at::Tensor QwenVision<T>::embed_patches(const ImagePatches& image,
-                                        const VisionLayout& layout) const {
-  const auto patches = static_cast<std::int64_t>(image.grid_height) * image.grid_width;
-  FACET_CHECK(static_cast<std::int64_t>(image.values.size()) == patches * config_.patch_values());
-  const at::Tensor values = at::from_blob(const_cast<float*>(image.values.data()),
-                                          {patches, config_.patch_values()}, at::kFloat);
-  at::Tensor embedded = Buffers::make(patches, config_.hidden_size);
-  linear_into(embedded, values.to(kTorchType<T>), patch_w_, {});
-  const at::Tensor order = at::from_blob(const_cast<std::int64_t*>(layout.cell_order.data()),
-                                         {patches / config_.merge_unit()}, at::kLong);
-  return embedded.view({-1, config_.merge_unit() * config_.hidden_size})
-      .index_select(0, order)
-      .view({patches, config_.hidden_size});
+void QwenVision<T>::embed_patches() {
+  T* values = reinterpret_cast<T*>(values_);
+  if constexpr (!std::is_same_v<T, float>) {
+    for (std::int64_t i = 0; i < total_ * config_.patch_values(); ++i) {
+      float value;  // in place: what is written is narrower than what was read
+      std::memcpy(&value, reinterpret_cast<const char*>(values_) + i * 4, sizeof value);
+      values[i] = to_bf16(value);
+    }
+  }
+  parallel_linear(patch_, values, normed_, total_, scratch_);
+  const std::int64_t cell = config_.merge_unit() * config_.hidden_size;
+  for (std::size_t i = 0; i < layout_.cell_order.size(); ++i)
+    std::copy_n(normed_ + layout_.cell_order[i] * cell, cell,
+                hidden_ + static_cast<std::int64_t>(i) * cell);
 }
 
 template <class T>
-void QwenVision<T>::attend(bool full_attention, const VisionLayout& layout,
-                           Buffers& buffers) const {
-  const std::int64_t heads = config_.num_heads;
+AttentionTask<T> QwenVision<T>::task_of(const Window& window, std::int64_t head,
+                                        const KvPanels<T>& kv) const {
+  AttentionTask<T> task;
+  task.dim = config_.head_dim();
+  task.q_stride = 3 * config_.hidden_size;
+  task.q = qkv_ + window.first * task.q_stride + head * task.dim;
+  task.out_stride = config_.hidden_size;
+  task.out = attended_ + window.first * task.out_stride + head * task.dim;
+  task.scale = 1.0F / std::sqrt(static_cast<float>(task.dim));
+  task.kv = kv;
+  task.kv.block_stride = kPanel * padded_to_panel(task.dim);
+  task.kv.value_step = padded_to_panel(task.dim);
+  task.visible = window.count;
+  return task;
+}
+
+// Rows [first_row, first_row + rows) of a window, a whole number of panels but for the last.
+template <class T>
+void QwenVision<T>::fill_panels(const Window& window, std::int64_t first_row, std::int64_t rows,
+                                std::int64_t head, T* keys, T* values) const {
   const std::int64_t dim = config_.head_dim();
-  const std::int64_t patches = buffers.qkv.size(0);
-  const double scale = 1.0 / std::sqrt(static_cast<double>(dim));
-  // `count` windows of `length` patches each from `first` on, in one call.
-  const auto run = [&](std::int64_t first, std::int64_t count, std::int64_t length) {
-    const at::Tensor qkv = buffers.qkv.narrow(0, first, count * length)
-                               .view({count, length, 3, heads, dim})
-                               .permute({2, 0, 3, 1, 4});  // [3, windows, heads, patches, dim]
-    const at::Tensor out = at::scaled_dot_product_attention(
-        qkv.select(0, 0), qkv.select(0, 1), qkv.select(0, 2), {}, 0.0, false, scale);
-    buffers.attended.narrow(0, first, count * length)
-        .view({count, length, heads, dim})
-        .copy_(out.transpose(1, 2));
-  };
-  if (full_attention) return run(0, 1, patches);
-  std::int64_t first = 0;
-  const auto& windows = layout.window_patches;
-  for (std::size_t begin = 0; begin < windows.size();) {
-    std::size_t end = begin + 1;
-    while (end < windows.size() && windows[end] == windows[begin]) ++end;
-    const auto count = static_cast<std::int64_t>(end - begin);
-    run(first, count, windows[begin]);
-    first += count * windows[begin];
-    begin = end;
+  const std::int64_t padded = padded_to_panel(dim);
+  const std::int64_t stride = 3 * config_.hidden_size;
+  const T* from = qkv_ + (window.first + first_row) * stride + config_.hidden_size + head * dim;
+  for (std::int64_t row = 0; row < rows; ++row, from += stride) {
+    T* key = keys + row / kPanel * kPanel * padded + row % kPanel;
+    for (std::int64_t i = 0; i < dim; ++i) key[i * kPanel] = from[i];
+    T* value = std::copy_n(from + config_.hidden_size, dim, values + row * padded);
+    std::fill_n(value, padded - dim, T{});
   }
 }
 
 template <class T>
-void QwenVision<T>::run_block(const Block& block, bool full_attention, const VisionLayout& layout,
-                              const RotaryTable& rotary, Buffers& buffers) const {
-  constexpr auto kEps = static_cast<float>(QwenVisionConfig::kRmsNormEps);
-  parallel_rms_norm<T>(buffers.hidden, block.norm1, buffers.normed, kEps);
-  linear_into(buffers.qkv, buffers.normed, block.qkv_w, block.qkv_b);
-  parallel_rope<T>(buffers.qkv, 2 * config_.num_heads, config_.head_dim(), rotary, true);
-  attend(full_attention, layout, buffers);
-  linear_into(buffers.normed, buffers.attended, block.proj_w, block.proj_b);
-  parallel_add_into<T>(buffers.hidden, buffers.normed);
-  parallel_rms_norm<T>(buffers.hidden, block.norm2, buffers.normed, kEps);
-  linear_into(buffers.gate_up, buffers.normed, block.gate_up_w, block.gate_up_b);
-  parallel_silu_mul<T>(buffers.gate_up, buffers.inner);
-  linear_into(buffers.normed, buffers.inner, block.down_w, block.down_b);
-  parallel_add_into<T>(buffers.hidden, buffers.normed);
+void QwenVision<T>::attend_windows() {
+  const std::int64_t heads = config_.num_heads;
+  const auto body = host_gemm<T>().attend;
+  const auto count = static_cast<std::int64_t>(windows_.size()) * heads;
+  parallel_ranges(count, 4, [&](std::int64_t begin, std::int64_t end, int thread) {
+    float* scratch = scratch_.of(thread);
+    T* keys = reinterpret_cast<T*>(scratch + attention_scratch(config_.head_dim()));
+    for (std::int64_t i = begin; i < end; ++i) {
+      const Window& window = windows_[static_cast<std::size_t>(i / heads)];
+      T* values = keys + padded_to_panel(window.count) * padded_to_panel(config_.head_dim());
+      fill_panels(window, 0, window.count, i % heads, keys, values);
+      KvPanels<T> kv;
+      kv.keys = keys;
+      kv.values = values;
+      body(task_of(window, i % heads, kv), 0, window.count, scratch);
+    }
+  });
+}
+
+// Keys and values of all heads are laid out first, then shared by tiles of query rows.
+template <class T>
+void QwenVision<T>::attend_images() {
+  constexpr std::int64_t kRowsAtOnce = 4 * kMaxTileRows;
+  constexpr std::int64_t kPanelsAtOnce = 16;
+  const std::int64_t panel_values = kPanel * padded_to_panel(config_.head_dim());
+  const auto body = host_gemm<T>().attend;
+  for (const Image& image : images_) {
+    const Window window{image.first, std::int64_t{image.grid_height} * image.grid_width};
+    const std::int64_t pieces =
+        (window.count + kPanelsAtOnce * kPanel - 1) / (kPanelsAtOnce * kPanel);
+    const auto panels_of = [&](T* all, std::int64_t head) {
+      return all + (head * (capacity_ / kPanel) + image.first_panel) * panel_values;
+    };
+    parallel_items(pieces * config_.num_heads, [&](std::int64_t i, int) {
+      const std::int64_t head = i % config_.num_heads;
+      const std::int64_t panel = i / config_.num_heads * kPanelsAtOnce;
+      const std::int64_t rows = std::min(kPanelsAtOnce * kPanel, window.count - panel * kPanel);
+      fill_panels(window, panel * kPanel, rows, head, panels_of(keys_, head) + panel * panel_values,
+                  panels_of(head_values_, head) + panel * panel_values);
+    });
+    const std::int64_t tiles = (window.count + kRowsAtOnce - 1) / kRowsAtOnce;
+    parallel_items(tiles * config_.num_heads, [&](std::int64_t i, int thread) {
+      const std::int64_t head = i / tiles;
+      KvPanels<T> kv;
+      kv.keys = panels_of(keys_, head);
+      kv.values = panels_of(head_values_, head);
+      const std::int64_t first = i % tiles * kRowsAtOnce;
+      body(task_of(window, head, kv), first, std::min(first + kRowsAtOnce, window.count),
+           scratch_.of(thread));
+    });
+  }
 }
 
 template <class T>
-void QwenVision<T>::merge(const VisionLayout& layout, Buffers& buffers, at::Tensor& out) const {
-  constexpr auto kEps = static_cast<float>(QwenVisionConfig::kRmsNormEps);
-  parallel_rms_norm<T>(buffers.hidden, merger_norm_, buffers.normed, kEps);
-  const at::Tensor cells = buffers.normed.view({-1, config_.merge_unit() * config_.hidden_size});
-  at::Tensor inner = Buffers::make(cells.size(0), cells.size(1));
-  linear_into(inner, cells, merger_w0_, merger_b0_);
-  at::Tensor merged = Buffers::make(cells.size(0), config_.out_hidden_size);
-  linear_into(merged, at::gelu(inner, "none"), merger_w2_, merger_b2_);
-  const at::Tensor order = at::from_blob(const_cast<std::int64_t*>(layout.cell_order.data()),
-                                         {cells.size(0)}, at::kLong);
-  out.index_copy_(0, order, merged);  // back into the order in which the cells arrived
+void QwenVision<T>::run_block(const Block& block, bool full_attention) {
+  const std::int64_t width = config_.hidden_size;
+  parallel_rms_norm(hidden_, block.norm1, normed_, total_, width, kEps);
+  parallel_linear(block.qkv, normed_, qkv_, total_, scratch_);
+  parallel_rope(qkv_, 3 * width, cos_, sin_, total_, 2 * config_.num_heads, config_.head_dim(),
+                true);
+  if (full_attention)
+    attend_images();
+  else
+    attend_windows();
+  parallel_linear(block.proj, attended_, normed_, total_, scratch_);
+  parallel_add_into(hidden_, normed_, total_ * width);
+  parallel_rms_norm(hidden_, block.norm2, normed_, total_, width, kEps);
+  parallel_linear(block.gate_up, normed_, gate_up_, total_, scratch_);
+  parallel_silu_mul(gate_up_, inner_, total_, config_.intermediate_size);
+  parallel_linear(block.down, inner_, normed_, total_, scratch_);
+  parallel_add_into(hidden_, normed_, total_ * width);
 }
 
 template <class T>
-void QwenVision<T>::encode(const ImagePatches& image, at::Tensor out,
-                           const ProgressTick& tick) const {
-  const VisionLayout layout = make_vision_layout(config_, image.grid_height, image.grid_width);
-  const RotaryTable rotary = vision_rotary(config_, layout.rows, layout.columns);
-  Buffers buffers(config_, static_cast<std::int64_t>(layout.rows.size()));
-  buffers.hidden = embed_patches(image, layout);
+void QwenVision<T>::merge() {
+  const std::int64_t cells = total_ / config_.merge_unit();
+  const std::int64_t cell_width = config_.merge_unit() * config_.hidden_size;
+  const std::int64_t width = config_.out_hidden_size;
+  parallel_rms_norm(hidden_, merger_norm_, normed_, total_, config_.hidden_size, kEps);
+  parallel_linear(merger0_, normed_, attended_, cells, scratch_);
+  parallel_gelu(attended_, cells * cell_width);
+  parallel_linear(merger2_, attended_, merged_, cells, scratch_);
+  // Back into the order in which the cells arrived, each image to its own place.
+  std::size_t place = 0;
+  for (const Image& image : images_) {
+    const std::int64_t first_cell = image.first / config_.merge_unit();
+    const std::int64_t count =
+        std::int64_t{image.grid_height} * image.grid_width / config_.merge_unit();
+    for (std::int64_t i = 0; i < count; ++i, ++place)
+      std::copy_n(merged_ + static_cast<std::int64_t>(place) * width, width,
+                  image.out + (layout_.cell_order[place] - first_cell) * width);
+  }
+}
+
+template <class T>
+void QwenVision<T>::run(const ProgressTick& tick) {
+  lay_out();
+  embed_patches();
   for (std::size_t i = 0; i < blocks_.size(); ++i) {
-    const bool full = config_.is_full_attention(static_cast<std::int64_t>(i));
-    run_block(blocks_[i], full, layout, rotary, buffers);
+    run_block(blocks_[i], config_.is_full_attention(static_cast<std::int64_t>(i)));
     tick(WorkerPhase::kEncode);
   }
-  merge(layout, buffers, out);
+  merge();
 }
 
 template class QwenVision<float>;

@@ -1,7 +1,7 @@
-// The vision tower of Qwen2.5-VL: patches in, one row per image token out.
+// The vision tower of Qwen2.5-VL: patches in, one row per image token out. Images of different
+// sizes share a pass; a token's values depend on its own image alone, bit for bit
+// (Products::kPanels).
 #pragma once
-
-#include <ATen/core/Tensor.h>
 
 #include <cstdint>
 #include <span>
@@ -9,44 +9,88 @@
 
 #include "worker/checkpoint/qwen_config.h"
 #include "worker/engine/model_runner.h"
+#include "worker/engine/qwen2_5_vl/cpu_memory.h"
 #include "worker/engine/qwen2_5_vl/vision_layout.h"
+#include "worker/model/parallel_ops.h"
 #include "worker/model/rotary.h"
 #include "worker/model/weights.h"
 
 namespace facet {
 
-// An image after the model's own preprocessing: rows of patch values in the order that the tower
-// takes them.
-struct ImagePatches {
-  std::span<const float> values;  // [grid_height * grid_width, values of a patch]
-  std::int32_t grid_height = 0;   // patches
-  std::int32_t grid_width = 0;
-};
-
 template <class T>
 class QwenVision {
  public:
-  QwenVision(const QwenVisionConfig& config, const WeightLoader& weights);
+  // Takes its weights and buffers from the loader's arena.
+  QwenVision(const QwenConfig& config, const CpuLimits& limits, WeightLoader<T> weights,
+             HostArena& arena, const Scratch& scratch);
 
-  // out [image tokens, out_hidden_size] of T: filled. Ticks once per block.
-  void encode(const ImagePatches& image, at::Tensor out, const ProgressTick& tick) const;
+  // A pass: begin(), add() while it says yes, run(). Sides in patches.
+  void begin();
+  // Where the image's patch values go, [grid_height * grid_width, patch values], in the order of
+  // arrival (by merged cell); or null: the pass is full. An empty pass takes the largest image.
+  // out [image tokens, out_hidden_size]: where its tokens will go.
+  float* add(std::int32_t grid_height, std::int32_t grid_width, T* out);
+  // The image added last takes no part.
+  void drop_last();
+  bool empty() const { return images_.empty(); }
+  std::int64_t num_patches() const { return total_; }
+  void run(const ProgressTick& tick);  // ticks once per block
 
  private:
   struct Block {
-    at::Tensor norm1, norm2, qkv_w, qkv_b, proj_w, proj_b, gate_up_w, gate_up_b, down_w, down_b;
+    const T* norm1;
+    const T* norm2;
+    Linear<T> qkv, proj, gate_up, down;
   };
-  struct Buffers;
+  struct Image {
+    std::int32_t grid_height, grid_width;
+    T* out;
+    std::int64_t first;  // patch
+    std::int64_t first_panel;
+  };
+  // Rows that attend to one another.
+  struct Window {
+    std::int64_t first;
+    std::int64_t count;
+  };
 
-  at::Tensor embed_patches(const ImagePatches& image, const VisionLayout& layout) const;
-  void run_block(const Block& block, bool full_attention, const VisionLayout& layout,
-                 const RotaryTable& rotary, Buffers& buffers) const;
-  void attend(bool full_attention, const VisionLayout& layout, Buffers& buffers) const;
-  void merge(const VisionLayout& layout, Buffers& buffers, at::Tensor& out) const;
+  void load(WeightLoader<T>& weights);
+  void lay_out();
+  void embed_patches();
+  void run_block(const Block& block, bool full_attention);
+  void attend_windows();
+  void attend_images();
+  AttentionTask<T> task_of(const Window& window, std::int64_t head, const KvPanels<T>& kv) const;
+  void fill_panels(const Window& window, std::int64_t first_row, std::int64_t rows,
+                   std::int64_t head, T* keys, T* values) const;
+  void merge();
 
   QwenVisionConfig config_;
-  at::Tensor patch_w_;  // [hidden, patch values]: the Conv3d's stride is its kernel
+  std::int64_t capacity_;  // patches, each image's rounded up to panels
+  Scratch scratch_;
+  VisionRope rope_;
+  Linear<T> patch_;  // the Conv3d's stride is its kernel
   std::vector<Block> blocks_;
-  at::Tensor merger_norm_, merger_w0_, merger_b0_, merger_w2_, merger_b2_;
+  const T* merger_norm_ = nullptr;
+  Linear<T> merger0_, merger2_;
+  // Activations; rows are patches in the tower's order.
+  float* values_;
+  T* hidden_;
+  T* normed_;
+  T* attended_;
+  T* qkv_;
+  T* gate_up_;
+  T* inner_;
+  T* merged_;  // [cells, out_hidden_size]
+  float* cos_;
+  float* sin_;
+  T* keys_;  // of full attention: [heads, panels, padded dim, kPanel]
+  T* head_values_;
+  std::int64_t total_ = 0;
+  std::int64_t panels_ = 0;
+  std::vector<Image> images_;
+  std::vector<Window> windows_;
+  VisionLayout layout_;
 };
 
 }  // namespace facet
