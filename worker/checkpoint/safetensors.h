@@ -40,8 +40,8 @@ struct TensorView {
 // File bytes that loading may keep in memory, besides what it makes of them.
 inline constexpr std::int64_t kLoadingWindow = 16 << 20;
 
-// Bytes of a mapping that were read: their whole pages leave this process's memory. They stay
-// readable, from the file.
+// Bytes of a SafetensorsFile's mapping that were read: their pages leave this process's memory.
+// They stay readable, from the file. Never for other memory, whose content would be lost.
 void release_pages(const std::byte* data, std::size_t bytes);
 
 std::string shape_text(const std::vector<std::int64_t>& shape);  // "[2, 3]"

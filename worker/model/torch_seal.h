@@ -1,23 +1,28 @@
-// Holds libtorch to its word: while a step runs, it may not allocate tensors of its own, since all
-// memory was reserved at start.
+// Holds libtorch to the plan: while a step runs, its tensors' memory comes from a piece of the
+// arena, and a tensor that finds no room there throws, with what it needs and what there is.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
+#include <span>
 
 namespace facet {
 
-// Once per process, before the first seal: from then on libtorch's host tensors are counted.
+// Once per process, before the first seal.
 void install_torch_seal();
 
-// As long as one lives, an allocation of a tensor's memory throws, in any thread.
+// For as long as it lives; one at a time in a process, and no tensor made under it outlives it.
 class TorchSeal {
  public:
-  TorchSeal();
+  // `workspace` begins at a line of the cache; empty: nothing may be allocated at all.
+  explicit TorchSeal(std::span<std::byte> workspace);
   ~TorchSeal();
   TorchSeal(const TorchSeal&) = delete;
   TorchSeal& operator=(const TorchSeal&) = delete;
 };
 
-std::uint64_t torch_allocations();  // of this process so far; refused ones included
+// Tensors that got memory from elsewhere than a workspace, in this process so far; those that a
+// seal refused included.
+std::uint64_t torch_allocations();
 
 }  // namespace facet

@@ -165,11 +165,30 @@ std::uint64_t kv_bytes(const QwenConfig& config, const CpuLimits& limits) {
          kv_bytes_per_token(config, limits);
 }
 
+// Both sides of the largest product, once more.
+std::uint64_t library_workspace_bytes(const QwenConfig& config, const CpuLimits& limits) {
+  if (!limits.library_products) return 0;
+  const QwenTextConfig& text = config.text;
+  const QwenVisionConfig& vision = config.vision;
+  const std::int64_t patches = vision_pass_patches(config, limits);
+  const std::int64_t merged = vision.merge_unit() * vision.hidden_size;
+  const std::int64_t in_text =
+      limits.step_tokens *
+      (std::max(qkv_width(text), 2 * text.intermediate_size) + text.hidden_size);
+  const std::int64_t in_head = limits.step_chunks * (text.vocab_size + text.hidden_size);
+  const std::int64_t in_vision =
+      patches * (std::max(vision.patch_values(), 3 * vision.hidden_size) +
+                 std::max(vision.hidden_size, 2 * vision.intermediate_size));
+  const std::int64_t in_merger =
+      patches / vision.merge_unit() * (merged + std::max(merged, vision.out_hidden_size));
+  return piece_bytes(std::max({in_text, in_head, in_vision, in_merger}), limits.item_bytes);
+}
+
 std::uint64_t arena_bytes(const QwenConfig& config, const CpuLimits& limits) {
   return weight_bytes(config, limits) + step_bytes(config, limits) + logit_bytes(config, limits) +
          scratch_bytes(config, limits) + rotary_bytes(config, limits) +
          vision_bytes(config, limits) + encoder_output_bytes(config, limits) +
-         kv_bytes(config, limits);
+         library_workspace_bytes(config, limits) + kv_bytes(config, limits);
 }
 
 }  // namespace facet

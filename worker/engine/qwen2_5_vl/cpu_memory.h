@@ -39,6 +39,9 @@ std::uint64_t encoder_output_bytes(const QwenConfig& config, const CpuLimits& li
 std::uint64_t kv_bytes(const QwenConfig& config, const CpuLimits& limits);
 std::uint64_t kv_bytes_per_token(const QwenConfig& config, const CpuLimits& limits);
 
+// What libtorch's products make on their way; 0 with panels.
+std::uint64_t library_workspace_bytes(const QwenConfig& config, const CpuLimits& limits);
+
 // All of the above: the size of the arena.
 std::uint64_t arena_bytes(const QwenConfig& config, const CpuLimits& limits);
 

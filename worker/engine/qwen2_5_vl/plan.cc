@@ -77,6 +77,8 @@ std::vector<MemoryItem> Planner::items(const CpuLimits& limits) const {
           {"step activations", step_bytes(config_, limits), count(limits.step_tokens, " tokens")},
           {"logits", logit_bytes(config_, limits), count(limits.step_chunks, " rows")},
           {"scratch", scratch_bytes(config_, limits), count(limits.threads, " threads")},
+          {"library workspace", library_workspace_bytes(config_, limits),
+           limits.library_products ? "of libtorch's products" : "not needed"},
           {"rotary tables", rotary_bytes(config_, limits),
            "context of " + count(limits.context_tokens, " tokens")},
           {"image encoder", vision_bytes(config_, limits),

@@ -66,6 +66,8 @@ class QwenRunner final : public ModelRunner {
         limits_(limits_of(options)),
         scratch_{arena_.take<float>(limits_.threads * thread_scratch(config)),
                  thread_scratch(config)},
+        workspace_{arena_.take<std::byte>(workspace_size(config)),
+                   static_cast<std::size_t>(workspace_size(config))},
         vision_(config, limits_, loader(options, tensors, tick), arena_, scratch_),
         language_(config, limits_, loader(options, tensors, tick), arena_, scratch_),
         kv_(kv_shape(config.text, options.shape), arena_),
@@ -98,7 +100,7 @@ class QwenRunner final : public ModelRunner {
       LogitsView logits;
       {
         const c10::InferenceMode no_grad;
-        const TorchSeal seal;
+        const TorchSeal seal(workspace_);
         const ThreadScope scope(threads_for(tokens * language_weights_, threads_));
         logits = language_.forward(chunks, image_rows_, kv_, tick);
       }
@@ -118,6 +120,10 @@ class QwenRunner final : public ModelRunner {
   }
 
  private:
+  std::int64_t workspace_size(const QwenConfig& config) const {
+    return static_cast<std::int64_t>(library_workspace_bytes(config, limits_));
+  }
+
   WeightLoader<T> loader(const RunnerOptions& options, const TensorTable& tensors,
                          const ProgressTick& tick) {
     return {tensors, options.library_products ? Products::kLibrary : Products::kPanels, arena_,
@@ -147,7 +153,7 @@ class QwenRunner final : public ModelRunner {
   void run_pass(const ProgressTick& tick) {
     if (vision_.empty()) return;
     const c10::InferenceMode no_grad;
-    const TorchSeal seal;
+    const TorchSeal seal(workspace_);
     const auto patches = static_cast<double>(vision_.num_patches());
     const ThreadScope scope(threads_for(patches * vision_weights_, threads_));
     vision_.run(tick);
@@ -163,6 +169,7 @@ class QwenRunner final : public ModelRunner {
   double language_weights_;  // multiplications of a token
   CpuLimits limits_;
   Scratch scratch_;
+  std::span<std::byte> workspace_;  // of libtorch
   QwenVision<T> vision_;
   QwenLanguage<T> language_;
   KvPool<T> kv_;
