@@ -55,8 +55,10 @@ class _Request:
 class Pool:
     """`run` asks every (images, question) and yields (number, token ids, text, attempts)."""
 
-    def __init__(self, socket_path, in_flight=64, max_tokens=16, patience_s=120):
+    def __init__(self, socket_path, in_flight=64, max_tokens=16, patience_s=120, params=None):
+        """`params`: sampling parameters besides max_tokens, as the protocol names them."""
         self.address = "ipc://" + socket_path
+        self.params = params or {}
         self.in_flight, self.max_tokens, self.patience_s = in_flight, max_tokens, patience_s
         self.sock = None
 
@@ -86,6 +88,7 @@ class Pool:
                     exhausted = True
                     break
                 request = _Request(number, *item, self.max_tokens)
+                request.params.update(self.params)
                 active[request.id] = request
                 request.send(self.sock, True)
             if exhausted and not active and not later:
@@ -143,6 +146,7 @@ path = "{model}"
 dtype = "{dtype}"
 [worker]
 count = {workers}
+{worker_keys}
 [broker]
 runtime_dir = "{folder}/run"
 [log]
@@ -153,14 +157,14 @@ file = "{folder}/facetd.log"
 class PrivateDaemon:
     """A facetd of our own for as long as the `with` block lasts."""
 
-    def __init__(self, bin_dir, model, workers, dtype="fp32"):
+    def __init__(self, bin_dir, model, workers, dtype="fp32", worker_keys=""):
         self.program = os.path.join(bin_dir, "facetd")
         if not os.path.exists(self.program):
             raise FileNotFoundError(f"{self.program}: build Facet first, or name --bin or --socket")
         self.folder = tempfile.mkdtemp(prefix="facet-eval-")
         self.socket_path = os.path.join(self.folder, "run", "facet.sock")
         config = CONFIG.format(model=os.path.abspath(model), dtype=dtype, workers=workers,
-                               folder=self.folder)
+                               folder=self.folder, worker_keys=worker_keys)
         self.config = os.path.join(self.folder, "facet.toml")
         with open(self.config, "w", encoding="utf-8") as file:
             file.write(config)
