@@ -14,19 +14,22 @@ using WeightMap = std::unordered_map<std::string, std::string>;
 
 // Shard names are plain file names: an index must not reach outside its directory.
 bool is_plain_name(const std::string& name) {
-  return !name.empty() && name.find('/') == std::string::npos && name != "." && name != "..";
+  const bool is_printable =
+      std::none_of(name.begin(), name.end(), [](char c) { return c >= 0 && c < ' '; });
+  return !name.empty() && is_printable && name.find('/') == std::string::npos && name != "." &&
+         name != "..";
 }
 
 Result<WeightMap> read_index(const std::string& path) {
-  const nlohmann::json index = FACET_TRY(read_json_object(path));
+  const nlohmann::json index = FACET_TRY(read_json_object(path, Repeated::kRefused));
   const auto map = index.find("weight_map");
   if (map == index.end() || !map->is_object() || map->empty())
     return Error(Code::kCorrupt, path + ": has no weight_map");
   WeightMap weight_map;
   for (const auto& [name, file] : map->items()) {
     if (!file.is_string() || !is_plain_name(file.get_ref<const std::string&>()))
-      return Error(Code::kCorrupt,
-                   path + ": " + name + " lies in " + file.dump() + ", which is not a file name");
+      return Error(Code::kCorrupt, path + ": " + short_name(name) + " lies in " + short_text(file) +
+                                       ", which is not a file name");
     weight_map.emplace(name, file.get<std::string>());
   }
   return weight_map;
@@ -60,8 +63,8 @@ Status Checkpoint::add_file(const std::string& path) {
   files_.push_back(FACET_TRY(SafetensorsFile::open(path)));
   for (const TensorView& tensor : files_.back().tensors()) {
     if (!tensors_.emplace(tensor.name, &tensor).second)
-      return Error(Code::kCorrupt,
-                   path + ": tensor " + tensor.name + " is also in " + file_of_[tensor.name]);
+      return Error(Code::kCorrupt, path + ": tensor " + short_name(tensor.name) + " is also in " +
+                                       file_of_[tensor.name]);
     file_of_[tensor.name] = std::filesystem::path(path).filename();
   }
   return {};
@@ -71,8 +74,8 @@ Status Checkpoint::check_index(const WeightMap& weight_map) {
   for (const auto& [name, file] : weight_map) {
     const auto found = file_of_.find(name);
     if (found == file_of_.end() || found->second != file)
-      return Error(Code::kCorrupt,
-                   "model.safetensors.index.json: tensor " + name + " is not in " + file);
+      return Error(Code::kCorrupt, "model.safetensors.index.json: tensor " + short_name(name) +
+                                       " is not in " + file);
   }
   return {};
 }

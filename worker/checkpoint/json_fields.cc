@@ -4,6 +4,10 @@
 #include <cerrno>
 #include <filesystem>
 #include <fstream>
+#include <iterator>
+#include <optional>
+
+#include "common/base/json_depth.h"
 
 namespace facet {
 namespace {
@@ -11,6 +15,7 @@ namespace {
 using nlohmann::json;
 
 constexpr std::uintmax_t kMaxJsonBytes = 64u << 20;  // the largest index.json seen is below 1 MB
+constexpr std::size_t kMaxShownBytes = 200;          // of a name or value in a message
 
 std::string number_text(double value) {
   return json(value).dump();
@@ -18,7 +23,28 @@ std::string number_text(double value) {
 
 }  // namespace
 
-Result<json> read_json_object(const std::string& path) {
+Result<json> parse_json_object(std::string_view text, const std::string& where, Repeated repeated) {
+  if (is_json_too_deep(text))
+    return Error(Code::kCorrupt,
+                 where + ": JSON nested deeper than " + std::to_string(kMaxJsonDepth));
+  std::vector<std::set<std::string>> open;  // keys of each object around the current place
+  std::optional<std::string> twice;
+  const auto watch = [&](int, json::parse_event_t event, json& parsed) {
+    if (event == json::parse_event_t::object_start) open.emplace_back();
+    if (event == json::parse_event_t::object_end) open.pop_back();
+    if (event == json::parse_event_t::key &&
+        !open.back().insert(parsed.get_ref<const std::string&>()).second)
+      twice = parsed.get<std::string>();
+    return true;
+  };
+  json value = repeated == Repeated::kRefused ? json::parse(text, watch, false)
+                                              : json::parse(text, nullptr, false);
+  if (!value.is_object()) return Error(Code::kCorrupt, where + ": is not a JSON object");
+  if (twice) return Error(Code::kCorrupt, where + ": " + short_name(*twice) + " is given twice");
+  return value;
+}
+
+Result<json> read_json_object(const std::string& path, Repeated repeated) {
   std::error_code error;
   const std::uintmax_t bytes = std::filesystem::file_size(path, error);
   if (error) return errno_error("read " + path, error.value());
@@ -27,9 +53,23 @@ Result<json> read_json_object(const std::string& path) {
                                      std::to_string(kMaxJsonBytes) + " are read");
   std::ifstream file(path, std::ios::binary);
   if (!file) return errno_error("open " + path, errno);
-  json value = json::parse(file, nullptr, false);
-  if (!value.is_object()) return Error(Code::kCorrupt, path + ": is not a JSON object");
-  return value;
+  const std::string text{std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>()};
+  return parse_json_object(text, path, repeated);
+}
+
+std::string short_text(const json& value) {
+  return short_name(value.dump(-1, ' ', true));
+}
+
+std::string short_name(std::string_view name) {
+  std::string text(name.substr(0, kMaxShownBytes));
+  // Not within a character.
+  while (name.size() > kMaxShownBytes && !text.empty() && (text.back() & 0xC0) == 0x80)
+    text.pop_back();
+  if (name.size() > kMaxShownBytes && !text.empty() && (text.back() & 0x80) != 0) text.pop_back();
+  std::replace_if(
+      text.begin(), text.end(), [](char c) { return (c >= 0 && c < ' ') || c == 0x7f; }, '?');
+  return name.size() > kMaxShownBytes ? text + "..." : text;
 }
 
 const json* JsonFields::find(std::string_view key) const {
@@ -42,7 +82,7 @@ bool JsonFields::has(std::string_view key) const {
 }
 
 void JsonFields::problem(std::string_view key, const std::string& what) {
-  problems_.push_back(where_ + ": " + std::string(key) + ": " + what);
+  problems_.push_back(where_ + ": " + short_name(key) + ": " + what);
 }
 
 std::int64_t JsonFields::integer(std::string_view key, std::int64_t fallback, std::int64_t low,
@@ -52,7 +92,7 @@ std::int64_t JsonFields::integer(std::string_view key, std::int64_t fallback, st
   const bool fits = value->is_number_integer() && value->get<std::int64_t>() >= low &&
                     value->get<std::int64_t>() <= high;
   if (fits) return value->get<std::int64_t>();
-  problem(key, value->dump() + " is not an integer from " + std::to_string(low) + " to " +
+  problem(key, short_text(*value) + " is not an integer from " + std::to_string(low) + " to " +
                    std::to_string(high));
   return fallback;
 }
@@ -62,8 +102,8 @@ double JsonFields::number(std::string_view key, double fallback, double low, dou
   if (value == nullptr) return fallback;
   if (value->is_number() && value->get<double>() >= low && value->get<double>() <= high)
     return value->get<double>();
-  problem(key,
-          value->dump() + " is not a number from " + number_text(low) + " to " + number_text(high));
+  problem(key, short_text(*value) + " is not a number from " + number_text(low) + " to " +
+                   number_text(high));
   return fallback;
 }
 
@@ -71,7 +111,7 @@ bool JsonFields::boolean(std::string_view key, bool fallback) {
   const json* value = find(key);
   if (value == nullptr) return fallback;
   if (value->is_boolean()) return value->get<bool>();
-  problem(key, value->dump() + " is not true or false");
+  problem(key, short_text(*value) + " is not true or false");
   return fallback;
 }
 
@@ -79,7 +119,7 @@ std::string JsonFields::string(std::string_view key, std::string fallback) {
   const json* value = find(key);
   if (value == nullptr) return fallback;
   if (value->is_string()) return value->get<std::string>();
-  problem(key, value->dump() + " is not a string");
+  problem(key, short_text(*value) + " is not a string");
   return fallback;
 }
 
@@ -93,7 +133,7 @@ std::vector<std::int64_t> JsonFields::integers(std::string_view key,
   for (const json& item : list) {
     if (!item.is_number_integer() || item.get<std::int64_t>() < low ||
         item.get<std::int64_t>() > high) {
-      problem(key, item.dump() + " is not an integer from " + std::to_string(low) + " to " +
+      problem(key, short_text(item) + " is not an integer from " + std::to_string(low) + " to " +
                        std::to_string(high));
       return fallback;
     }

@@ -14,8 +14,20 @@
 
 namespace facet {
 
-// kNotFound, kIo, kCorrupt (not a JSON object, or larger than 64 MiB).
-Result<nlohmann::json> read_json_object(const std::string& path);
+// A JSON object; `where` begins each message. kCorrupt: something else, or nested too deeply.
+// Repeated: what a key that is given twice in one object means. The last one counts, as in Python,
+// or the error names it.
+enum class Repeated { kLastCounts, kRefused };
+Result<nlohmann::json> parse_json_object(std::string_view text, const std::string& where,
+                                         Repeated repeated);
+
+// The same from a file. kNotFound, kIo, kCorrupt (larger than 64 MiB too).
+Result<nlohmann::json> read_json_object(const std::string& path,
+                                        Repeated repeated = Repeated::kLastCounts);
+
+// `value` as JSON, `name` as it is, for a message: without line breaks, cut to what a line holds.
+std::string short_text(const nlohmann::json& value);
+std::string short_name(std::string_view name);
 
 class JsonFields {
  public:

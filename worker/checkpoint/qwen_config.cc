@@ -51,7 +51,7 @@ void check_layer_types(const json& object, JsonFields& fields) {
   if (!types->is_array()) return fields.problem("layer_types", "is not an array");
   for (const json& type : *types)
     if (type != "full_attention")
-      return fields.problem("layer_types", type.dump() + " is not supported");
+      return fields.problem("layer_types", short_text(type) + " is not supported");
 }
 
 QwenTextConfig read_text(const json& object, const std::string& where, Problems& problems) {

@@ -12,6 +12,7 @@
 #include <utility>
 
 #include "common/base/unique_fd.h"
+#include "worker/checkpoint/json_fields.h"
 
 namespace facet {
 namespace {
@@ -70,7 +71,7 @@ Result<std::vector<std::int64_t>> parse_shape(const json& entry, const std::stri
   std::vector<std::int64_t> sizes;
   for (const json& size : *shape) {
     if (!size.is_number_unsigned() || size.get<std::uint64_t>() > (1ull << 40))
-      return Error(Code::kCorrupt, where + ": shape holds " + size.dump());
+      return Error(Code::kCorrupt, where + ": shape holds " + short_text(size));
     sizes.push_back(size.get<std::int64_t>());
   }
   return sizes;
@@ -87,14 +88,14 @@ std::optional<std::uint64_t> dense_bytes(const std::vector<std::int64_t>& shape,
 
 Result<TensorView> parse_tensor(const std::string& name, const json& entry, const std::byte* data,
                                 std::uint64_t data_bytes, const std::string& path) {
-  const std::string where = path + ": tensor " + name;
+  const std::string where = path + ": tensor " + short_name(name);
   if (!entry.is_object()) return Error(Code::kCorrupt, where + ": its entry is not an object");
   const auto dtype_entry = entry.find("dtype");
   if (dtype_entry == entry.end() || !dtype_entry->is_string())
     return Error(Code::kCorrupt, where + ": has no dtype");
   const auto dtype = parse_dtype(dtype_entry->get_ref<const std::string&>());
   if (!dtype)
-    return Error(Code::kUnsupported, where + ": dtype " + dtype_entry->get<std::string>());
+    return Error(Code::kUnsupported, where + ": dtype " + short_text(*dtype_entry));
   TensorView view{name, *dtype, FACET_TRY(parse_shape(entry, where)), nullptr, 0};
   const Extent extent = FACET_TRY(parse_extent(entry, where, data_bytes));
   const auto bytes = dense_bytes(view.shape, dtype_bytes(*dtype));
@@ -184,9 +185,8 @@ Status SafetensorsFile::read_header() {
     return Error(Code::kCorrupt, path_ + ": header length " + std::to_string(header_bytes) +
                                      " does not fit the file's " + std::to_string(size_) +
                                      " bytes (truncated file?)");
-  const char* text = reinterpret_cast<const char*>(base_ + 8);
-  const json header = json::parse(text, text + header_bytes, nullptr, false);
-  if (!header.is_object()) return Error(Code::kCorrupt, path_ + ": header is not a JSON object");
+  const std::string_view text(reinterpret_cast<const char*>(base_ + 8), header_bytes);
+  const json header = FACET_TRY(parse_json_object(text, path_ + ": header", Repeated::kRefused));
   const std::byte* data = base_ + 8 + header_bytes;
   const std::uint64_t data_bytes = size_ - 8 - header_bytes;
   for (const auto& [name, entry] : header.items()) {
@@ -199,7 +199,7 @@ Status SafetensorsFile::read_header() {
   const std::byte* end = data;
   for (const TensorView& tensor : tensors_) {
     if (tensor.data != end)
-      return Error(Code::kCorrupt, path_ + ": tensor " + tensor.name +
+      return Error(Code::kCorrupt, path_ + ": tensor " + short_name(tensor.name) +
                                        (tensor.data < end ? " overlaps" : " leaves a hole after") +
                                        " the one before it");
     end = tensor.data + tensor.bytes;

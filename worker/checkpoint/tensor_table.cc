@@ -16,11 +16,11 @@ bool is_float(TensorDtype dtype) {
 void check_view(const TensorSpec& spec, const TensorView& view,
                 std::vector<std::string>& problems) {
   if (view.shape != spec.shape)
-    problems.push_back("tensor " + view.name + ": shape " + shape_text(view.shape) +
+    problems.push_back("tensor " + short_name(view.name) + ": shape " + shape_text(view.shape) +
                        ", the configuration needs " + shape_text(spec.shape));
   if (!is_float(view.dtype))
-    problems.push_back("tensor " + view.name + ": dtype " + std::string(dtype_name(view.dtype)) +
-                       ", supported are F32, BF16, F16");
+    problems.push_back("tensor " + short_name(view.name) + ": dtype " +
+                       std::string(dtype_name(view.dtype)) + ", supported are F32, BF16, F16");
 }
 
 }  // namespace
@@ -31,7 +31,7 @@ Result<TensorTable> bind_tensors(const Checkpoint& checkpoint, const std::vector
   TensorTable stored;
   for (const std::string& name : checkpoint.names())
     if (!stored.emplace(canonical(name), checkpoint.find(name)).second)
-      problems.push_back("tensor " + canonical(name) + " is there under two spellings");
+      problems.push_back("tensor " + short_name(canonical(name)) + " is there under two spellings");
   TensorTable table;
   for (const TensorSpec& spec : specs) {
     const auto found = stored.find(spec.name);
@@ -44,7 +44,7 @@ Result<TensorTable> bind_tensors(const Checkpoint& checkpoint, const std::vector
   }
   for (const auto& [name, view] : stored)
     if (std::find(ignored.begin(), ignored.end(), name) == ignored.end())
-      problems.push_back("tensor " + view->name + " is not one this model has");
+      problems.push_back("tensor " + short_name(view->name) + " is not one this model has");
   if (problems.empty()) return table;
   if (problems.size() > kMaxListed) {
     const std::size_t more = problems.size() - kMaxListed;

@@ -3,9 +3,12 @@
 #include <algorithm>
 #include <cmath>
 #include <fstream>
+#include <iterator>
 #include <nlohmann/json.hpp>
 #include <string>
 #include <string_view>
+
+#include "common/base/json_depth.h"
 
 namespace facet {
 namespace {
@@ -111,7 +114,12 @@ Result<json> read_object(const std::filesystem::path& path) {
   errno = 0;
   std::ifstream file(path, std::ios::binary);
   if (!file) return errno_error("open " + path.string(), errno);
-  json parsed = json::parse(file, nullptr, /*allow_exceptions=*/false);
+  const std::string text{std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>()};
+  if (is_json_too_deep(text)) {
+    return Error(Code::kCorrupt, path.string() + ": JSON nested deeper than " +
+                                     std::to_string(kMaxJsonDepth));
+  }
+  json parsed = json::parse(text, nullptr, /*allow_exceptions=*/false);
   if (!parsed.is_object()) return Error(Code::kCorrupt, path.string() + " is not a JSON object");
   return parsed;
 }

@@ -78,18 +78,61 @@ TEST_F(SafetensorsTest, DamagedHeadersAreNamed) {
                  "", "does not take");
 }
 
+TEST_F(SafetensorsTest, ANameGivenTwiceIsRefused) {
+  const std::string one = R"({"dtype":"F32","shape":[1],"data_offsets":[0,4]})";
+  expect_refused("{\"t\":" + one + ",\"t\":" + one + "}", "1234", "header: t is given twice");
+  expect_refused("{\"t\":" + one + ",\"\\u0074\":" + one + "}", "1234", "t is given twice");
+  expect_refused(R"({"t":{"dtype":"F32","dtype":"I32","shape":[1],"data_offsets":[0,4]}})", "1234",
+                 "dtype is given twice");
+}
+
+TEST_F(SafetensorsTest, NestingEndsBeforeTheStackDoes) {
+  const std::string deep(1'000'000, '[');
+  expect_refused(R"({"t":{"dtype":"F32","shape":)" + deep, "", "nested deeper than 64");
+  expect_refused(R"({"t":{"dtype":"F32","shape":[)" + deep + std::string(1'000'000, ']') +
+                     R"(],"data_offsets":[0,4]}})",
+                 "1234", "nested deeper than 64");
+  // Brackets in a name are none.
+  const std::string name = deep.substr(0, 100) + "\\\"{";
+  const auto file = SafetensorsFile::open(
+      write("brackets.safetensors",
+            file_of("{\"" + name + R"(":{"dtype":"U8","shape":[2],"data_offsets":[0,2]}})", "12")));
+  ASSERT_TRUE(file) << file.error().message;
+  EXPECT_EQ(file->tensors()[0].bytes, 2u);
+}
+
+TEST_F(SafetensorsTest, MessagesStayShortAndInOneLine) {
+  const std::string name = "line\\nbreak" + std::string(100'000, 'x');
+  const auto file = SafetensorsFile::open(write(
+      "long.safetensors", file_of("{\"" + name + "\":" + std::string(50'000, '3') + "}", "")));
+  ASSERT_FALSE(file);
+  EXPECT_LT(file.error().message.size(), 1000u);
+  EXPECT_EQ(file.error().message.find('\n'), std::string::npos);
+  expect_refused(R"({"t":{"dtype":")" + name + R"(","shape":[1],"data_offsets":[0,4]}})", "1234",
+                 "dtype \"line\\nbreakxxx");
+}
+
 TEST_F(SafetensorsTest, OverlapsAndHolesAreNamed) {
   const std::string a =
       R"({"a":{"dtype":"U8","shape":[4],"data_offsets":[0,4]},"b":{"dtype":"U8",)";
   expect_refused(a + R"("shape":[4],"data_offsets":[2,6]}})", "123456", "overlaps");
   expect_refused(a + R"("shape":[1],"data_offsets":[5,6]}})", "123456", "hole");
+  expect_refused(a + R"("shape":[2],"data_offsets":[4,6]}})", "12345678", "2 bytes after");
+  expect_refused(a + R"("shape":[4],"data_offsets":[0,4]}})", "1234", "b overlaps");
+  // A tensor of no bytes takes part too.
+  expect_refused(a + R"("shape":[0],"data_offsets":[5,5]}})", "12345", "hole");
 }
 
 TEST_F(SafetensorsTest, HeaderLengthBeyondTheFileIsRefused) {
   std::string bytes = file_of(kGood, kData);
-  for (const std::uint64_t length : {std::uint64_t{1} << 40, ~std::uint64_t{0}, bytes.size()}) {
+  for (const std::uint64_t length :
+       {std::uint64_t{1} << 40, ~std::uint64_t{0}, std::uint64_t{bytes.size()},
+        std::uint64_t{bytes.size()} - 7, std::uint64_t{100'000'001}, std::uint64_t{0}}) {
     std::memcpy(bytes.data(), &length, 8);
-    EXPECT_FALSE(SafetensorsFile::open(write("length.safetensors", bytes)));
+    const auto file = SafetensorsFile::open(write("length.safetensors", bytes));
+    ASSERT_FALSE(file) << length;
+    const std::string why = length == 0 ? "not a JSON object" : std::to_string(length);
+    EXPECT_NE(file.error().message.find(why), std::string::npos) << file.error().message;
   }
 }
 
@@ -110,6 +153,15 @@ TEST_F(SafetensorsTest, ShardsMustAgreeWithTheirIndex) {
   EXPECT_EQ(Checkpoint::open(folder_).error().code, Code::kNotFound);
   write(index, R"({"weight_map":{"a":"../one.safetensors"}})");
   EXPECT_FALSE(Checkpoint::open(folder_));
+  write(index, R"({"weight_map":{"a":"one.safetensors","a":"one.safetensors"}})");
+  EXPECT_NE(Checkpoint::open(folder_).error().message.find("a is given twice"), std::string::npos);
+  for (const char* bad : {"{}", "[]", "", R"({"weight_map":{}})", R"({"weight_map":{"a":3}})",
+                          R"({"weight_map":{"a":"x\u0000y"}})", R"({"weight_map":["a"]})"}) {
+    write(index, bad);
+    const auto refused = Checkpoint::open(folder_);
+    ASSERT_FALSE(refused) << bad;
+    EXPECT_NE(refused.error().message.find(index), std::string::npos) << refused.error().message;
+  }
   write("two.safetensors", file_of(kGood, kData));
   write(index, R"({"weight_map":{"a":"one.safetensors","b":"two.safetensors"}})");
   const auto doubled = Checkpoint::open(folder_);
