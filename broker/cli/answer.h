@@ -13,15 +13,16 @@ namespace facet {
 struct Answer {
   std::string text;
   std::vector<std::int32_t> token_ids;
-  Done done;                   // its text is in `text` already
-  std::optional<Error> error;  // failed or refused for good
+  std::vector<TokenLogprob> logprobs;  // as in Tokens
+  Done done;                           // its text is in `text` already
+  std::optional<Error> error;          // failed or refused for good
 
   void add(const Tokens& tokens);
   void finish(const Done& end);
 };
 
-// Adds text, token_ids, finish_reason, usage, attempts, timings to `json`; with an error also
-// `error` (its message) and `code`.
+// Adds text, token_ids, finish_reason, usage, attempts, timings to `json`; where they were asked
+// for also `logprobs`; with an error also `error` (its message) and `code`.
 void write_answer(nlohmann::ordered_json& json, const Answer& answer);
 
 // A single line; what is not UTF-8 is replaced.

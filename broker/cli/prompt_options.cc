@@ -15,6 +15,7 @@ namespace {
 void add_sampling_options(CLI::App& app, SamplingParams& sampling) {
   const std::string group = "Sampling";
   app.add_option("--max-tokens", sampling.max_tokens, "length of the answer (the server's default)")
+      ->check(CLI::Range(std::uint32_t{1}, UINT32_MAX))
       ->group(group);
   app.add_option("--min-tokens", sampling.min_tokens, "no end before this many")->group(group);
   app.add_option("--temperature", sampling.temperature, "0 = greedy, the default")->group(group);
@@ -29,6 +30,9 @@ void add_sampling_options(CLI::App& app, SamplingParams& sampling) {
   app.add_option("--seed", sampling.seed, "the same seed gives the same answer")->group(group);
   app.add_option("--stop", sampling.stop, "end at this text; may be given several times")
       ->allow_extra_args(false)
+      ->group(group);
+  app.add_option("--logprobs", sampling.logprobs,
+                 "with --json and in JSONL: each token's logprob, and this many alternatives")
       ->group(group);
   app.add_flag("--ignore-eos", sampling.ignore_eos, "go on to --max-tokens")->group(group);
 }

@@ -132,7 +132,7 @@ void add_run_command(CLI::App& app, RunOptions& options) {
   add_prompt_options(app, options.prompt);
   app.add_flag("--json", options.json,
                "one JSON object at the end: text, token_ids, finish_reason, usage, attempts, "
-               "timings");
+               "timings, and with --logprobs also logprobs");
   app.footer(R"(Examples:
   facet run photo.jpg -p "What is in this picture?"
   facet run before.png after.png -p "What changed?" --max-tokens 64

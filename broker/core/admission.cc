@@ -141,6 +141,7 @@ std::optional<Refused> accept(CoreState& s, ClientGenerate& generate,
   spec.images = r.images;
   spec.max_tokens = body.sampling.max_tokens;
   spec.text_capacity = text_capacity(s, spec.max_tokens);
+  spec.logprobs_per_token = body.sampling.logprobs_per_token();
   auto record = s.ledger.publish(spec);
   while (!record && record.error().code == Code::kExhausted && evict_finished(s)) {
     record = s.ledger.publish(spec);

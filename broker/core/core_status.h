@@ -38,6 +38,8 @@ struct WorkerStatus {
   std::uint32_t num_running = 0;  // as the worker last said
   std::uint32_t kv_blocks_free = 0;
   std::uint32_t kv_blocks_total = 0;
+  std::uint32_t kv_blocks_cached = 0;
+  bool is_settled = false;
   bool held_for_suspect = false;  // takes no ordinary request: a suspect runs, or will run, alone
   std::int32_t exit_code = 0;     // of the last death or of the disabling
   ModelFacts model;

@@ -42,7 +42,7 @@ Done done_message(CoreState& s, const Request& r) {
   done.reason = static_cast<FinishReason>(view.terminal.reason);
   done.text = view.terminal.tail;
   done.usage = {view.terminal.prompt_tokens, view.terminal.image_tokens,
-                static_cast<std::uint32_t>(view.token_ids.size())};
+                static_cast<std::uint32_t>(view.token_ids.size()), view.terminal.cached_tokens};
   done.attempts = view.progress.attempts;
   done.timings = {since(view.progress.dispatched), since(view.progress.first_token),
                   since(view.terminal.finished)};
@@ -57,7 +57,8 @@ Tokens tokens_message(CoreState& s, const Request& r, std::uint32_t first) {
   // Halve until it fits: text has no fixed size per token, one token always goes.
   std::uint32_t end = std::min(count, first + s.limits.max_tokens_bytes / 4);
   const auto bytes = [&] {
-    return s.ledger.text_between(r.record, first, end).size() + 4ull * (end - first);
+    return s.ledger.text_between(r.record, first, end).size() + 4ull * (end - first) +
+           s.ledger.logprobs_between(r.record, first, end).size_bytes();
   };
   while (end > first + 1 && bytes() > s.limits.max_tokens_bytes) end = first + (end - first) / 2;
   Tokens tokens;
@@ -65,6 +66,8 @@ Tokens tokens_message(CoreState& s, const Request& r, std::uint32_t first) {
   tokens.index = first;
   tokens.token_ids.assign(ids.begin() + first, ids.begin() + end);
   tokens.text = s.ledger.text_between(r.record, first, end);
+  const auto logprobs = s.ledger.logprobs_between(r.record, first, end);
+  tokens.logprobs.assign(logprobs.begin(), logprobs.end());
   return tokens;
 }
 

@@ -40,6 +40,8 @@ Dispatch dispatch_message(CoreState& s, const Request& r) {
   Dispatch dispatch;
   dispatch.attempt = r.progress.attempts;
   dispatch.request = r.body;
+  dispatch.request.deadline_ms = static_cast<std::uint32_t>(
+      std::clamp<Nanos>((r.deadline - s.now) / kMillisecond, 1, UINT32_MAX));
   const auto committed = s.ledger.token_ids(r.record);
   if (rule_holds(Rule::kCommittedCarried)) {
     dispatch.committed.assign(committed.begin(), committed.end());

@@ -42,6 +42,13 @@ Status check_images(const GenerateRequest& request) {
   return {};
 }
 
+Status check_has_content(const GenerateRequest& request) {
+  for (const Message& message : request.messages)
+    for (const ContentPart& part : message.content)
+      if (part.kind == ContentPart::Kind::kImage || !part.text.empty()) return {};
+  return Error(Code::kInvalidArgument, "the prompt is empty: no message has text or an image");
+}
+
 Status check_sampling(const SamplingParams& p) {
   FACET_TRY_STATUS(check_range("temperature", p.temperature, 0.0, kMaxTemperature));
   FACET_TRY_STATUS(check_range("top_p", p.top_p, kMinTopP, 1.0));
@@ -73,6 +80,7 @@ Status check_request(GenerateRequest& request, const CoreLimits& limits, const M
     return beyond(Code::kTooLarge, "images (for the model)", request.num_images, facts->max_images);
   }
   FACET_TRY_STATUS(check_images(request));
+  FACET_TRY_STATUS(check_has_content(request));
   SamplingParams& sampling = request.sampling;
   if (sampling.max_tokens == 0) sampling.max_tokens = limits.max_tokens_default;
   if (sampling.max_tokens > limits.max_tokens_limit) {

@@ -115,6 +115,7 @@ void finish(CoreState& s, Request& r, Ending ending) {
   terminal.code = static_cast<std::uint16_t>(ending.code);
   terminal.prompt_tokens = ending.prompt_tokens;
   terminal.image_tokens = ending.image_tokens;
+  terminal.cached_tokens = ending.cached_tokens;
   terminal.finished = s.now;
   terminal.tail = ending.tail;
   terminal.error = ending.reason == FinishReason::kError ? ending.error : std::string();

@@ -24,6 +24,7 @@ struct Ending {
   std::string tail;
   std::uint32_t prompt_tokens = 0;
   std::uint32_t image_tokens = 0;
+  std::uint32_t cached_tokens = 0;
 };
 
 // Makes the request terminal, in the ledger first: tells its worker to stop, releases slots,

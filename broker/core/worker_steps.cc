@@ -49,10 +49,18 @@ Taken take_tokens(CoreState& s, std::uint32_t index, Request& r, Assignment& ass
     }
     s.counters.duplicate_tokens += known;
   }
+  const std::size_t width = r.body.sampling.logprobs_per_token();
+  if (update.logprobs.size() != width * update.token_ids.size()) {
+    why = std::to_string(update.logprobs.size()) + " logprobs of " +
+          std::to_string(update.token_ids.size()) + " tokens, " + std::to_string(width) +
+          " of each are due";
+    return Taken::kProtocolError;
+  }
   const auto ids = std::span(update.token_ids).subspan(known);
   if (ids.empty()) return Taken::kYes;
   const Status appended =
-      s.ledger.append(r.record, ids, std::span(update.token_texts).subspan(known));
+      s.ledger.append(r.record, ids, std::span(update.token_texts).subspan(known),
+                      std::span(update.logprobs).subspan(known * width));
   if (!appended) {
     fail(s, r, appended.error().code, appended.error().message);
     return Taken::kRequestEnded;
@@ -83,6 +91,7 @@ void end_request(CoreState& s, Request& r, const SequenceEnd& end, Worker& worke
   ending.tail = end.text;
   ending.prompt_tokens = end.prompt_tokens;
   ending.image_tokens = end.image_tokens;
+  ending.cached_tokens = end.cached_tokens;
   switch (end.kind) {
     case SequenceEnd::Kind::kStop:
       ending.reason = FinishReason::kStop;

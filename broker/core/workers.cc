@@ -133,6 +133,7 @@ void worker_started(CoreState& s, const WorkerStarted& started) {
   worker.status.incarnation = started.incarnation;
   worker.status.pid = started.pid;
   worker.status.credits = 0;
+  worker.status.is_settled = false;
   worker.has_stepped = false;
   worker.steps_unacked = 0;
   worker.speed = {};
@@ -164,6 +165,7 @@ void worker_hello(CoreState& s, const WorkerHello& event) {
   worker.status.state = WorkerState::kReady;
   worker.status.credits = std::max(hello.credits, 1u);
   worker.status.model = hello.model;
+  worker.status.is_settled = hello.is_settled;
   s.facts = hello.model;
   // Dispatches follow at the end of the step, so this comes first.
   s.out.push_back(SendResume{hello.worker, hello.incarnation, claim_held(s, hello)});
@@ -188,6 +190,8 @@ void worker_step(CoreState& s, const WorkerStep& event) {
   worker.status.num_running = step.num_running;
   worker.status.kv_blocks_free = step.kv_blocks_free;
   worker.status.kv_blocks_total = step.kv_blocks_total;
+  worker.status.kv_blocks_cached = step.kv_blocks_cached;
+  worker.status.is_settled = step.is_settled;
   for (const SequenceUpdate& update : step.updates) {
     if (!apply_update(s, event.worker, update)) return;  // condemned: the rest is not believed
   }

@@ -24,6 +24,8 @@ Json worker_json(std::uint32_t index, const WorkerStatus& worker) {
       {"running", worker.num_running},
       {"kv_blocks_free", worker.kv_blocks_free},
       {"kv_blocks_total", worker.kv_blocks_total},
+      {"kv_blocks_cached", worker.kv_blocks_cached},
+      {"settled", worker.is_settled},
       {"finished", worker.finished},
       {"tokens", worker.tokens},
       {"sequence_tokens_per_second", worker.sequence_tokens_per_second},

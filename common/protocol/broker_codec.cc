@@ -42,6 +42,10 @@ Tokens read_tokens(MapReader& map) {
   map.uint("index", tokens.index, Need::kRequired);
   map.int32s("ids", tokens.token_ids, kMaxMsgpackArray);
   map.text("text", tokens.text, Need::kRequired, kMaxMapBytes);
+  map.logprobs("logprobs", tokens.logprobs);
+  const std::size_t count = tokens.token_ids.size();
+  if (!map.failed() && count != 0 && tokens.logprobs.size() % count != 0)
+    map.fail(Code::kInvalidArgument, "logprobs", "are not as many for each of `ids`");
   return tokens;
 }
 
@@ -49,6 +53,7 @@ void read_usage(MapReader map, Usage& usage) {
   map.uint("prompt_tokens", usage.prompt_tokens, Need::kOptional);
   map.uint("image_tokens", usage.image_tokens, Need::kOptional);
   map.uint("completion_tokens", usage.completion_tokens, Need::kOptional);
+  map.uint("cached_tokens", usage.cached_tokens, Need::kOptional);
 }
 
 void read_timings(MapReader map, Timings& timings) {
@@ -138,11 +143,12 @@ std::string encode_message(const Refused& refused) {
 }
 
 std::string encode_message(const Tokens& tokens) {
-  return wire::encode("tokens", 4, [&](wire::MapWriter& map) {
+  return wire::encode("tokens", tokens.logprobs.empty() ? 4 : 5, [&](wire::MapWriter& map) {
     map.id(tokens.id);
     map.uint("index", tokens.index);
     map.ints("ids", tokens.token_ids);
     map.text("text", tokens.text);
+    if (!tokens.logprobs.empty()) map.logprobs("logprobs", tokens.logprobs);
   });
 }
 
@@ -152,10 +158,11 @@ std::string encode_message(const Done& done) {
     map.id(done.id);
     map.text("finish_reason", finish_reason_name(done.reason));
     map.text("text", done.text);
-    wire::MapWriter usage(map.at("usage"), 3);
+    wire::MapWriter usage(map.at("usage"), 4);
     usage.uint("prompt_tokens", done.usage.prompt_tokens);
     usage.uint("image_tokens", done.usage.image_tokens);
     usage.uint("completion_tokens", done.usage.completion_tokens);
+    usage.uint("cached_tokens", done.usage.cached_tokens);
     map.uint("attempts", done.attempts);
     wire::MapWriter timings(map.at("timings"), 3);
     timings.number("dispatched_ms", done.timings.dispatched_ms);

@@ -24,6 +24,7 @@ inline constexpr std::size_t kMaxStopBytes = 256;           // bytes of one stop
 inline constexpr std::size_t kMaxRoleBytes = 32;
 inline constexpr std::size_t kMaxErrorBytes = 1024;   // text of one error message
 inline constexpr std::size_t kMaxNameBytes = 256;     // a model's name or family
+inline constexpr std::uint32_t kMaxLogprobs = 20;     // alternatives of one token
 inline constexpr double kMaxTemperature = 100.0;      // beyond this all tokens are equally likely
 inline constexpr double kMinTopP = 1e-9;              // below this its sum is lost in rounding
 inline constexpr double kMinPenalty = 1e-3;           // of repetition_penalty, unless it is 0

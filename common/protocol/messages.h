@@ -6,6 +6,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -31,8 +32,16 @@ struct Message {
   std::vector<ContentPart> content;
 };
 
+// Logarithm of a token's probability, natural, as the model computed it: before penalties,
+// temperature and filters.
+struct TokenLogprob {
+  std::int32_t token = 0;
+  float logprob = 0.0F;
+  bool operator==(const TokenLogprob&) const = default;
+};
+
 struct SamplingParams {
-  std::uint32_t max_tokens = 0;  // 0 = the server's default
+  std::uint32_t max_tokens = 0;  // 0 = the server's default (not on the wire then)
   std::uint32_t min_tokens = 0;  // no end-of-sequence token before this many
   double temperature = 0.0;      // 0 = greedy
   double top_p = 1.0;
@@ -44,6 +53,11 @@ struct SamplingParams {
   std::uint64_t seed = 0;  // the same seed gives the same tokens on any worker and attempt
   std::vector<std::string> stop;
   bool ignore_eos = false;
+  // Off, or how many of the most likely tokens are told with each token, and the token itself.
+  std::optional<std::uint32_t> logprobs;
+
+  // TokenLogprobs that go with one token of the answer.
+  std::uint32_t logprobs_per_token() const { return logprobs ? 1 + *logprobs : 0; }
 };
 
 enum class Priority : std::uint8_t { kInteractive = 0, kBatch = 1 };
@@ -93,6 +107,8 @@ struct Tokens {
   std::uint32_t index = 0;  // of the first token here
   std::vector<std::int32_t> token_ids;
   std::string text;  // whole UTF-8 characters; may lag behind the ids
+  // For each token, where the request asks: the token's own, then the most likely ones, best first.
+  std::vector<TokenLogprob> logprobs;
 };
 
 enum class FinishReason : std::uint8_t { kStop = 1, kLength = 2, kCancelled = 3, kError = 4 };
@@ -101,6 +117,7 @@ struct Usage {
   std::uint32_t prompt_tokens = 0;  // image tokens included
   std::uint32_t image_tokens = 0;
   std::uint32_t completion_tokens = 0;
+  std::uint32_t cached_tokens = 0;  // of the prompt: not computed again, in the last attempt
 };
 
 struct Timings {               // milliseconds since acceptance, by the broker's clock
@@ -197,6 +214,7 @@ struct Hello {
   std::uint64_t incarnation = 0;
   std::uint32_t pid = 0;
   std::uint32_t credits = 0;  // unfinished dispatches it is willing to hold
+  bool is_settled = false;    // all memory it will ever need is reserved
   ModelFacts model;
   std::vector<HeldSequence> held;  // empty unless it outlived a broker
 };
@@ -225,6 +243,7 @@ struct SequenceUpdate {
   std::uint32_t index = 0;  // of the first token here
   std::vector<std::int32_t> token_ids;
   std::vector<std::string> token_texts;  // same length: text each token added, whole characters
+  std::vector<TokenLogprob> logprobs;    // as in Tokens
   bool images_released = false;          // the worker will not read this request's pixels again
   bool ended = false;
   SequenceEnd end;
@@ -237,6 +256,8 @@ struct Step {
   std::uint32_t num_running = 0;
   std::uint32_t kv_blocks_free = 0;
   std::uint32_t kv_blocks_total = 0;
+  std::uint32_t kv_blocks_cached = 0;  // of the free ones: their content may be used again
+  bool is_settled = false;             // as in Hello
   std::vector<SequenceUpdate> updates;
 };
 

@@ -76,8 +76,8 @@ void read_params(MapReader& map, SamplingParams& params) {
   constexpr auto kOptional = Need::kOptional;
   map.only({"max_tokens", "min_tokens", "temperature", "top_p", "top_k", "min_p",
             "repetition_penalty", "presence_penalty", "frequency_penalty", "seed", "stop",
-            "ignore_eos"});
-  map.uint("max_tokens", params.max_tokens, kOptional);
+            "ignore_eos", "logprobs"});
+  map.uint("max_tokens", params.max_tokens, kOptional, UINT32_MAX, 1);
   map.uint("min_tokens", params.min_tokens, kOptional);
   map.number("temperature", params.temperature, kOptional, 0.0, kMaxTemperature);
   map.number("top_p", params.top_p, kOptional, kMinTopP, 1.0);
@@ -99,6 +99,8 @@ void read_params(MapReader& map, SamplingParams& params) {
       map.fail(Code::kInvalidArgument, "stop", "an empty string would stop at once");
   }
   map.boolean("ignore_eos", params.ignore_eos, kOptional);
+  if (map.any("logprobs", kOptional) != nullptr)
+    map.uint("logprobs", params.logprobs.emplace(), Need::kRequired, kMaxLogprobs);
   if (params.max_tokens != 0 && params.min_tokens > params.max_tokens) {
     map.fail(Code::kInvalidArgument, "min_tokens",
              std::to_string(params.min_tokens) + " exceeds max_tokens " +
@@ -107,8 +109,8 @@ void read_params(MapReader& map, SamplingParams& params) {
 }
 
 void write_params(Packer& pack, const SamplingParams& params) {
-  MapWriter map(pack, 12);
-  map.uint("max_tokens", params.max_tokens);
+  MapWriter map(pack, 11 + (params.max_tokens != 0 ? 1 : 0) + (params.logprobs ? 1 : 0));
+  if (params.max_tokens != 0) map.uint("max_tokens", params.max_tokens);
   map.uint("min_tokens", params.min_tokens);
   map.number("temperature", params.temperature);
   map.number("top_p", params.top_p);
@@ -120,6 +122,7 @@ void write_params(Packer& pack, const SamplingParams& params) {
   map.uint("seed", params.seed);
   map.texts("stop", params.stop);
   map.boolean("ignore_eos", params.ignore_eos);
+  if (params.logprobs) map.uint("logprobs", *params.logprobs);
 }
 
 void write_messages(Packer& pack, const std::vector<Message>& messages) {

@@ -1,6 +1,8 @@
 #include "common/protocol/wire_reader.h"
 
+#include <bit>
 #include <cmath>
+#include <cstring>
 
 #include "common/protocol/limits.h"
 #include "common/protocol/text_check.h"
@@ -261,6 +263,18 @@ void MapReader::int32s(std::string_view key, std::vector<std::int32_t>& out,
     }
     out.push_back(static_cast<std::int32_t>(item.via.i64));
   }
+}
+
+void MapReader::logprobs(std::string_view key, std::vector<TokenLogprob>& out) {
+  static_assert(sizeof(TokenLogprob) == 8 && std::endian::native == std::endian::little);
+  const auto* value = any(key, Need::kOptional);
+  if (value == nullptr) return;
+  if (value->type != msgpack::type::BIN || value->via.bin.size % sizeof(TokenLogprob) != 0) {
+    fail(Code::kInvalidArgument, key, "must be binary, 8 bytes for each token");
+    return;
+  }
+  out.resize(value->via.bin.size / sizeof(TokenLogprob));
+  if (!out.empty()) std::memcpy(out.data(), value->via.bin.ptr, value->via.bin.size);
 }
 
 void MapReader::texts(std::string_view key, std::vector<std::string>& out, Need need,

@@ -13,6 +13,7 @@
 
 #include "common/base/request_id.h"
 #include "common/base/result.h"
+#include "common/protocol/messages.h"
 
 namespace facet::wire {
 
@@ -47,6 +48,8 @@ class MapReader {
   void id(std::string_view key, RequestId& out);
   void bytes(std::string_view key, std::string_view& out, std::size_t exact_bytes);
   void int32s(std::string_view key, std::vector<std::int32_t>& out, std::size_t max_items);
+  // Pairs of token and logprob, as MapWriter::logprobs() writes them. Absent: none.
+  void logprobs(std::string_view key, std::vector<TokenLogprob>& out);
   void texts(std::string_view key, std::vector<std::string>& out, Need need, std::size_t max_items,
              std::size_t max_bytes);
 

@@ -1,12 +1,14 @@
 // MapWriter: a msgpack map, key by key, into a string.
 #pragma once
 
+#include <bit>
 #include <cstdint>
 #include <msgpack.hpp>
 #include <string>
 #include <string_view>
 
 #include "common/base/request_id.h"
+#include "common/protocol/messages.h"
 
 namespace facet::wire {
 
@@ -51,6 +53,11 @@ class MapWriter {
   }
   void bytes(std::string_view key, std::string_view value) {
     put_bytes(at(key), value.data(), value.size());
+  }
+  // Eight bytes each, little-endian: int32 token, float32 logprob.
+  void logprobs(std::string_view key, const std::vector<TokenLogprob>& values) {
+    static_assert(sizeof(TokenLogprob) == 8 && std::endian::native == std::endian::little);
+    put_bytes(at(key), values.data(), values.size() * sizeof(TokenLogprob));
   }
   Packer& at(std::string_view key) {  // the caller packs the value
     put_text(pack_, key);

@@ -126,6 +126,7 @@ Hello read_hello(MapReader& map) {
   map.uint("incarnation", hello.incarnation, kRequired);
   map.uint("pid", hello.pid, kRequired);
   map.uint("credits", hello.credits, kRequired);
+  map.boolean("settled", hello.is_settled, kRequired);
   if (const auto* model = map.map("model", kRequired)) {
     read_facts(MapReader(*model, Path{&map.path(), "model"}, map.error()), hello.model);
   }
@@ -157,6 +158,7 @@ void read_end(MapReader map, SequenceEnd& end) {
   map.text("text", end.text, kRequired, kMaxMapBytes);
   map.uint("prompt_tokens", end.prompt_tokens, kRequired);
   map.uint("image_tokens", end.image_tokens, kRequired);
+  map.uint("cached_tokens", end.cached_tokens, kRequired);
   if (end.kind != SequenceEnd::Kind::kError) return;
   std::string_view code;
   map.name("code", code, kRequired);
@@ -169,6 +171,7 @@ void write_end(MapWriter map, const SequenceEnd& end) {
   map.text("text", end.text);
   map.uint("prompt_tokens", end.prompt_tokens);
   map.uint("image_tokens", end.image_tokens);
+  map.uint("cached_tokens", end.cached_tokens);
   if (end.kind != SequenceEnd::Kind::kError) return;
   map.text("code", code_name(end.code));
   map.text("message", bounded_text(end.message, kMaxErrorBytes));
@@ -180,6 +183,7 @@ void read_update(MapReader map, SequenceUpdate& update) {
   map.uint("index", update.index, kRequired);
   map.int32s("ids", update.token_ids, kMaxMsgpackArray);
   map.texts("texts", update.token_texts, kRequired, kMaxMsgpackArray, kMaxMapBytes);
+  map.logprobs("logprobs", update.logprobs);
   map.boolean("images_released", update.images_released, kRequired);
   if (!map.failed() && update.token_ids.size() != update.token_texts.size()) {
     map.fail(Code::kInvalidArgument, "texts", "their number is not that of `ids`");
@@ -196,10 +200,11 @@ void write_update(MapWriter map, const SequenceUpdate& update) {
   map.uint("index", update.index);
   map.ints("ids", update.token_ids);
   map.texts("texts", update.token_texts);
+  if (!update.logprobs.empty()) map.logprobs("logprobs", update.logprobs);
   map.boolean("images_released", update.images_released);
   if (!update.ended) return;
   const bool failed = update.end.kind == SequenceEnd::Kind::kError;
-  write_end(MapWriter(map.at("end"), failed ? 6 : 4), update.end);
+  write_end(MapWriter(map.at("end"), failed ? 7 : 5), update.end);
 }
 
 Step read_step(MapReader& map) {
@@ -209,6 +214,8 @@ Step read_step(MapReader& map) {
   map.uint("running", step.num_running, kRequired);
   map.uint("kv_free", step.kv_blocks_free, kRequired);
   map.uint("kv_total", step.kv_blocks_total, kRequired);
+  map.uint("kv_cached", step.kv_blocks_cached, kRequired);
+  map.boolean("settled", step.is_settled, kRequired);
   const auto* updates = map.array("updates", kRequired, kMaxHeld);
   if (updates == nullptr) return step;
   const Path here{&map.path(), "updates"};
@@ -304,11 +311,12 @@ std::string encode_message(const StepAck& ack) {
 }
 
 std::string encode_message(const Hello& hello) {
-  return wire::encode("hello", 6, [&](MapWriter& map) {
+  return wire::encode("hello", 7, [&](MapWriter& map) {
     map.uint("worker", hello.worker);
     map.uint("incarnation", hello.incarnation);
     map.uint("pid", hello.pid);
     map.uint("credits", hello.credits);
+    map.boolean("settled", hello.is_settled);
     write_facts(MapWriter(map.at("model"), 8), hello.model);
     map.at("held").pack_array(static_cast<std::uint32_t>(hello.held.size()));
     for (const HeldSequence& held : hello.held) {
@@ -323,15 +331,18 @@ std::string encode_message(const Hello& hello) {
 }
 
 std::string encode_message(const Step& step) {
-  return wire::encode("step", 6, [&](MapWriter& map) {
+  return wire::encode("step", 8, [&](MapWriter& map) {
     map.uint("incarnation", step.incarnation);
     map.uint("step", step.step);
     map.uint("running", step.num_running);
     map.uint("kv_free", step.kv_blocks_free);
     map.uint("kv_total", step.kv_blocks_total);
+    map.uint("kv_cached", step.kv_blocks_cached);
+    map.boolean("settled", step.is_settled);
     map.at("updates").pack_array(static_cast<std::uint32_t>(step.updates.size()));
     for (const SequenceUpdate& update : step.updates) {
-      write_update(MapWriter(map.packer(), update.ended ? 7 : 6), update);
+      const std::uint32_t keys = 6 + (update.logprobs.empty() ? 0 : 1) + (update.ended ? 1 : 0);
+      write_update(MapWriter(map.packer(), keys), update);
     }
   });
 }

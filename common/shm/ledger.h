@@ -2,12 +2,14 @@
 // by the supervisor, written by the broker alone, no locks.
 //
 //   header | record table (fixed size) | arena of 4 KiB pages
-//   a record's run in the arena: body | images | token ids | text ends | text | error text
+//   a record's run in the arena: body | images | logprobs | token ids | text ends | text | error
+//   text
 //
-// The body (the encoded generate request) and the images are immutable. The log is three columns:
-// id of token i, length of the text up to and including token i, the text bytes. ONE atomic count
-// commits all three. Space for max_tokens is reserved at publication, so appending never allocates.
-// Scanning trusts nothing: a damaged record is skipped and counted, a damaged header is an Error.
+// The body (the encoded generate request) and the images are immutable. The log is four columns:
+// logprobs of token i (a fixed number, 0 unless the request asks), id of token i, length of the
+// text up to and including token i, the text bytes. ONE atomic count commits all four. Space for
+// max_tokens is reserved at publication, so appending never allocates. Scanning trusts nothing: a
+// damaged record is skipped and counted, a damaged header is an Error.
 #pragma once
 
 #include <atomic>
@@ -22,6 +24,7 @@
 #include "common/base/clock.h"
 #include "common/base/request_id.h"
 #include "common/base/result.h"
+#include "common/protocol/messages.h"
 #include "common/shm/page_allocator.h"
 
 namespace facet {
@@ -56,6 +59,7 @@ struct RecordSpec {
   std::span<const LedgerImage> images;
   std::uint32_t max_tokens = 0;
   std::uint32_t text_capacity = 0;  // bytes, the held-back tail included
+  std::uint32_t logprobs_per_token = 0;
 };
 
 // How a request ended; the numbers of reason and code are those of the protocol.
@@ -64,6 +68,7 @@ struct TerminalRecord {
   std::uint16_t code = 0;   // Code
   std::uint32_t prompt_tokens = 0;
   std::uint32_t image_tokens = 0;
+  std::uint32_t cached_tokens = 0;
   Nanos finished = 0;
   std::string tail;   // text after that of the last token
   std::string error;  // at most kLedgerMaxErrorBytes
@@ -95,9 +100,11 @@ struct RecordView {
   std::span<const LedgerImage> images;
   std::uint32_t max_tokens = 0;
   std::uint32_t text_capacity = 0;
+  std::uint32_t logprobs_per_token = 0;
   RecordProgress progress;
   std::span<const std::int32_t> token_ids;   // committed ones
   std::span<const std::uint32_t> text_ends;  // same length
+  std::span<const TokenLogprob> logprobs;    // logprobs_per_token of each
   std::string_view text;                     // of the committed tokens
   TerminalRecord terminal;                   // when state is kTerminal
 };
@@ -133,9 +140,11 @@ class LedgerWriter {
 
   // kExhausted: no free record or run now. kTooLarge: more than a quarter of the arena.
   Result<std::uint32_t> publish(const RecordSpec& spec);
-  // All or nothing. kTooLarge: more tokens or text than reserved (the message has the numbers).
+  // All or nothing; logprobs_per_token of each token come along. kTooLarge: more tokens or text, or
+  // another number of logprobs, than reserved (the message has the numbers).
   Status append(std::uint32_t index, std::span<const std::int32_t> token_ids,
-                std::span<const std::string> token_texts);
+                std::span<const std::string> token_texts,
+                std::span<const TokenLogprob> logprobs = {});
   void set_progress(std::uint32_t index, const RecordProgress& progress);
   // kLive -> kTerminal. The error is cut to kLedgerMaxErrorBytes. kTooLarge: the tail does not fit
   // (then nothing has changed).
@@ -152,6 +161,8 @@ class LedgerWriter {
   // The hot path of a cursor: committed tokens and text of [first, first + count).
   std::uint32_t num_tokens(std::uint32_t index) const;
   std::span<const std::int32_t> token_ids(std::uint32_t index) const;
+  std::span<const TokenLogprob> logprobs_between(std::uint32_t index, std::uint32_t first,
+                                                 std::uint32_t end) const;
   std::string_view text_between(std::uint32_t index, std::uint32_t first, std::uint32_t end) const;
 
   LedgerUse use() const;

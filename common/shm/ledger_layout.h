@@ -10,7 +10,7 @@
 namespace facet {
 
 struct alignas(64) LedgerHeader {
-  static constexpr std::uint32_t kVersion = 2;
+  static constexpr std::uint32_t kVersion = 3;
   static constexpr std::uint64_t kMagic = 0x3152474c54434146;  // "FACTLGR1"
   std::atomic<std::uint64_t> magic;                            // written last
   std::uint32_t version;
@@ -32,7 +32,7 @@ struct alignas(64) LedgerRecord {
   std::uint32_t num_images;
   std::uint32_t max_tokens;
   std::uint32_t text_capacity;
-  std::uint32_t reserved;
+  std::uint32_t logprobs_per_token;
   RequestId id;
   std::uint64_t body_hash_high;
   std::uint64_t body_hash_low;
@@ -47,6 +47,7 @@ struct alignas(64) LedgerRecord {
   std::uint32_t code;
   std::uint32_t prompt_tokens;
   std::uint32_t image_tokens;
+  std::uint32_t cached_tokens;
   std::int64_t finished;
   std::uint32_t tail_bytes;
   std::uint32_t error_bytes;
@@ -54,9 +55,11 @@ struct alignas(64) LedgerRecord {
 
 // Where the columns of a record lie, from the start of its run.
 struct RunLayout {
-  std::uint64_t images = 0, token_ids = 0, text_ends = 0, text = 0, error = 0, total = 0;
+  std::uint64_t images = 0, logprobs = 0, token_ids = 0, text_ends = 0, text = 0, error = 0,
+                total = 0;
   static RunLayout of(std::uint64_t body_bytes, std::uint64_t num_images, std::uint64_t max_tokens,
-                      std::uint64_t text_capacity);
+                      std::uint64_t text_capacity, std::uint64_t logprobs_per_token);
+  static RunLayout of(const LedgerRecord& record);
 };
 
 std::uint64_t record_seal(const LedgerRecord& record);

@@ -7,6 +7,7 @@
 #include <unordered_set>
 #include <utility>
 
+#include "common/protocol/limits.h"
 #include "common/shm/ledger_layout.h"
 
 namespace facet {
@@ -26,8 +27,8 @@ bool record_is_sound(std::span<const std::byte> object, std::uint32_t index) {
       record.num_pages > header.arena_pages - record.first_page) {
     return false;
   }
-  const RunLayout layout =
-      RunLayout::of(record.body_bytes, record.num_images, record.max_tokens, record.text_capacity);
+  if (record.logprobs_per_token > 1 + kMaxLogprobs) return false;
+  const RunLayout layout = RunLayout::of(record);
   if (layout.total > std::uint64_t{record.num_pages} * kLedgerPageBytes) return false;
   const std::uint64_t committed = record.committed.load(std::memory_order_acquire);
   if (committed > record.max_tokens) return false;
@@ -48,15 +49,22 @@ bool record_is_sound(std::span<const std::byte> object, std::uint32_t index) {
 }  // namespace
 
 RunLayout RunLayout::of(std::uint64_t body_bytes, std::uint64_t num_images,
-                        std::uint64_t max_tokens, std::uint64_t text_capacity) {
+                        std::uint64_t max_tokens, std::uint64_t text_capacity,
+                        std::uint64_t logprobs_per_token) {
   RunLayout layout;
   layout.images = align8(body_bytes);
-  layout.token_ids = layout.images + num_images * sizeof(LedgerImage);
+  layout.logprobs = layout.images + num_images * sizeof(LedgerImage);
+  layout.token_ids = layout.logprobs + max_tokens * logprobs_per_token * sizeof(TokenLogprob);
   layout.text_ends = layout.token_ids + max_tokens * sizeof(std::int32_t);
   layout.text = layout.text_ends + max_tokens * sizeof(std::uint32_t);
   layout.error = layout.text + text_capacity;
   layout.total = layout.error + kLedgerMaxErrorBytes;
   return layout;
+}
+
+RunLayout RunLayout::of(const LedgerRecord& record) {
+  return of(record.body_bytes, record.num_images, record.max_tokens, record.text_capacity,
+            record.logprobs_per_token);
 }
 
 std::uint64_t record_seal(const LedgerRecord& record) {
@@ -96,8 +104,7 @@ Status check_ledger_header(std::span<const std::byte> object) {
 RecordView view_of_record(std::span<const std::byte> object, std::uint32_t index) {
   const LedgerRecord& record = ledger_record(object, index);
   const std::byte* run = ledger_run(object, record);
-  const RunLayout layout =
-      RunLayout::of(record.body_bytes, record.num_images, record.max_tokens, record.text_capacity);
+  const RunLayout layout = RunLayout::of(record);
   const auto committed = static_cast<std::size_t>(record.committed.load(std::memory_order_acquire));
   RecordView view;
   view.index = index;
@@ -111,9 +118,12 @@ RecordView view_of_record(std::span<const std::byte> object, std::uint32_t index
   view.images = {reinterpret_cast<const LedgerImage*>(run + layout.images), record.num_images};
   view.max_tokens = record.max_tokens;
   view.text_capacity = record.text_capacity;
+  view.logprobs_per_token = record.logprobs_per_token;
   view.progress = record.progress;
   view.token_ids = {reinterpret_cast<const std::int32_t*>(run + layout.token_ids), committed};
   view.text_ends = {reinterpret_cast<const std::uint32_t*>(run + layout.text_ends), committed};
+  view.logprobs = {reinterpret_cast<const TokenLogprob*>(run + layout.logprobs),
+                   committed * record.logprobs_per_token};
   const std::uint32_t text_bytes = committed == 0 ? 0 : view.text_ends[committed - 1];
   const auto* text = reinterpret_cast<const char*>(run + layout.text);
   view.text = {text, text_bytes};
@@ -122,6 +132,7 @@ RecordView view_of_record(std::span<const std::byte> object, std::uint32_t index
     view.terminal.code = static_cast<std::uint16_t>(record.code);
     view.terminal.prompt_tokens = record.prompt_tokens;
     view.terminal.image_tokens = record.image_tokens;
+    view.terminal.cached_tokens = record.cached_tokens;
     view.terminal.finished = record.finished;
     view.terminal.tail.assign(text + text_bytes, record.tail_bytes);
     view.terminal.error.assign(reinterpret_cast<const char*>(run + layout.error),

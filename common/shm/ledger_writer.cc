@@ -16,8 +16,7 @@ std::uint32_t pages_for(std::uint64_t bytes) {
 }
 
 RunLayout layout_of(const LedgerRecord& record) {
-  return RunLayout::of(record.body_bytes, record.num_images, record.max_tokens,
-                       record.text_capacity);
+  return RunLayout::of(record);
 }
 
 // Cuts at a whole UTF-8 character.
@@ -83,7 +82,8 @@ Result<LedgerWriter> LedgerWriter::attach(std::span<std::byte> object) {
 }
 
 std::uint64_t LedgerWriter::run_bytes(const RecordSpec& spec) {
-  return RunLayout::of(spec.body.size(), spec.images.size(), spec.max_tokens, spec.text_capacity)
+  return RunLayout::of(spec.body.size(), spec.images.size(), spec.max_tokens, spec.text_capacity,
+                       spec.logprobs_per_token)
       .total;
 }
 
@@ -116,7 +116,7 @@ Result<std::uint32_t> LedgerWriter::publish(const RecordSpec& spec) {
   to.num_images = static_cast<std::uint32_t>(spec.images.size());
   to.max_tokens = spec.max_tokens;
   to.text_capacity = spec.text_capacity;
-  to.reserved = 0;
+  to.logprobs_per_token = spec.logprobs_per_token;
   to.id = spec.id;
   to.body_hash_high = spec.body_hash_high;
   to.body_hash_low = spec.body_hash_low;
@@ -133,11 +133,18 @@ Result<std::uint32_t> LedgerWriter::publish(const RecordSpec& spec) {
 }
 
 Status LedgerWriter::append(std::uint32_t index, std::span<const std::int32_t> token_ids,
-                            std::span<const std::string> token_texts) {
+                            std::span<const std::string> token_texts,
+                            std::span<const TokenLogprob> logprobs) {
   FACET_CHECK(token_ids.size() == token_texts.size());
   LedgerRecord& to = record(index);
   FACET_CHECK(to.state.load(std::memory_order_relaxed) ==
               static_cast<std::uint32_t>(RecordState::kLive));
+  if (logprobs.size() != token_ids.size() * to.logprobs_per_token) {
+    return Error(Code::kTooLarge, std::to_string(logprobs.size()) + " logprobs of " +
+                                      std::to_string(token_ids.size()) + " tokens; " +
+                                      std::to_string(to.logprobs_per_token) +
+                                      " of each are reserved");
+  }
   const std::uint64_t committed = to.committed.load(std::memory_order_relaxed);
   if (token_ids.size() > to.max_tokens - committed) {
     return Error(Code::kTooLarge, "the answer has " + std::to_string(committed + token_ids.size()) +
@@ -164,6 +171,8 @@ Status LedgerWriter::append(std::uint32_t index, std::span<const std::int32_t> t
     ids[committed + i] = token_ids[i];
     ends[committed + i] = static_cast<std::uint32_t>(end);
   }
+  copy_bytes(run + layout.logprobs + committed * to.logprobs_per_token * sizeof(TokenLogprob),
+             logprobs.data(), logprobs.size_bytes());
   to.committed.store(committed + token_ids.size(), std::memory_order_release);
   return {};
 }
@@ -191,6 +200,7 @@ Status LedgerWriter::finish(std::uint32_t index, const TerminalRecord& terminal)
   to.code = terminal.code;
   to.prompt_tokens = terminal.prompt_tokens;
   to.image_tokens = terminal.image_tokens;
+  to.cached_tokens = terminal.cached_tokens;
   to.finished = terminal.finished;
   to.tail_bytes = static_cast<std::uint32_t>(terminal.tail.size());
   to.error_bytes = static_cast<std::uint32_t>(error.size());
@@ -228,6 +238,17 @@ std::span<const std::int32_t> LedgerWriter::token_ids(std::uint32_t index) const
   const auto* ids =
       reinterpret_cast<const std::int32_t*>(ledger_run(object_, from) + layout_of(from).token_ids);
   return {ids, num_tokens(index)};
+}
+
+std::span<const TokenLogprob> LedgerWriter::logprobs_between(std::uint32_t index,
+                                                             std::uint32_t first,
+                                                             std::uint32_t end) const {
+  FACET_CHECK(first <= end && end <= num_tokens(index));
+  const LedgerRecord& from = record(index);
+  const std::size_t width = from.logprobs_per_token;
+  const auto* all =
+      reinterpret_cast<const TokenLogprob*>(ledger_run(object_, from) + layout_of(from).logprobs);
+  return {all + first * width, (end - first) * width};
 }
 
 std::string_view LedgerWriter::text_between(std::uint32_t index, std::uint32_t first,

@@ -24,6 +24,7 @@ struct Written {
   std::string body;
   std::uint32_t tokens = 0;
   bool is_terminal = false;
+  std::uint32_t logprobs_per_token = 0;
 };
 using Model = std::map<std::uint32_t, Written>;  // by record
 
@@ -44,13 +45,15 @@ void publish(LedgerWriter& writer, Model& model, Dice& dice) {
   spec.images = images;
   spec.max_tokens = dice.byte();
   spec.text_capacity = dice.byte() * 8u;
+  spec.logprobs_per_token = made.logprobs_per_token = spec.text_capacity / 8 % 3;
   if (const auto index = writer.publish(spec)) model[*index] = made;
 }
 
 void append(LedgerWriter& writer, std::uint32_t index, Written& written, std::uint8_t count) {
   const std::vector<std::int32_t> ids(count, 7);
   const std::vector<std::string> texts(count, "ab");
-  if (writer.append(index, ids, texts)) written.tokens += count;
+  const std::vector<TokenLogprob> logprobs(count * written.logprobs_per_token, {7, -1});
+  if (writer.append(index, ids, texts, logprobs)) written.tokens += count;
 }
 
 void finish(LedgerWriter& writer, std::uint32_t index, Written& written) {
@@ -104,6 +107,8 @@ void check_view(std::span<const std::byte> object, const RecordView& view) {
   FACET_CHECK(holds(object, view.images.data(), view.images.size_bytes()));
   FACET_CHECK(holds(object, view.token_ids.data(), view.token_ids.size_bytes()));
   FACET_CHECK(holds(object, view.text.data(), view.text.size()));
+  FACET_CHECK(holds(object, view.logprobs.data(), view.logprobs.size_bytes()));
+  FACET_CHECK(view.logprobs.size() == view.token_ids.size() * view.logprobs_per_token);
   FACET_CHECK(view.token_ids.size() <= view.max_tokens);
   FACET_CHECK(view.text_ends.size() == view.token_ids.size());
   FACET_CHECK(view.text.size() + view.terminal.tail.size() <= view.text_capacity);

@@ -11,7 +11,8 @@ namespace {
 constexpr std::string_view kPlaces[] = {
     "message",  "v:",        "type:",   "id:",      "attempt:", "request",
     "images",   "committed", "worker:", "credits",  "pid:",     "model",
-    "incarnat", "held",      "step:",   "running:", "kv_",      "updates",  "sequences"};
+    "incarnat", "held",      "step:",   "running:", "kv_",      "updates",  "sequences",
+    "settled"};
 
 void check_step(const Step& step) {
   for (const SequenceUpdate& update : step.updates) {

@@ -88,6 +88,9 @@ class PoolTest(unittest.TestCase):
         self.assertEqual(request.done["finish_reason"], reason, request.done)
         self.assertEqual(request.tokens, tokens)
         self.assertEqual(request.text, text)
+        if "logprobs" in request.params:
+            self.assertEqual(request.logprobs,
+                             pool_oracle.logprobs(tokens, request.params["logprobs"]))
 
     def assert_rests(self, client, timeout_s=10):
         """Everything is back: slots, pages, work; the books balance."""

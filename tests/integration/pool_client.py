@@ -1,6 +1,7 @@
 """A client of Facet's protocol for tests: one DEALER socket, many requests, every rule checked."""
 
 import os
+import struct
 import time
 from dataclasses import dataclass, field
 
@@ -28,6 +29,7 @@ class Request:
     refused: dict | None = None
     retry_at: float | None = None  # refused with a hint: send everything again then
     tokens: list = field(default_factory=list)
+    logprobs: list = field(default_factory=list)  # pairs, as many for each token
     text: str = ""
     done: dict | None = None
     num_refusals: int = 0
@@ -186,6 +188,11 @@ class Client:
             raise ProtocolViolation("tokens without a token")
         request.tokens.extend(message["ids"])
         request.text += message["text"]
+        pairs = list(struct.iter_unpack("<if", message.get("logprobs", b"")))
+        per_token = request.params["logprobs"] + 1 if "logprobs" in request.params else 0
+        if len(pairs) != per_token * len(message["ids"]):
+            raise ProtocolViolation(f"{len(pairs)} logprobs of {len(message['ids'])} tokens")
+        request.logprobs.extend(pairs)
 
     def on_done(self, request, message):
         if request.done is not None:

@@ -61,14 +61,15 @@ class Deaths(PoolTest):
 
     def test_outside_kills_never_quarantine(self):
         _, client = self.pool(workers=2, worker="echo.token_us = 1000")
-        request = Request("\x01crash:kill@5x4", [jpeg()], {"max_tokens": 30, "ignore_eos": True})
+        request = Request("\x01crash:kill@5x4", [jpeg()], {"max_tokens": 30, "ignore_eos": True,
+                                                            "logprobs": 2})
         client.run([request], timeout_s=60)
         self.assert_answer(request)
         self.assertEqual(request.done["attempts"], 5)
 
     def test_killed_broker_is_replaced_and_every_stream_goes_on(self):
         daemon, client = self.pool(workers=2, worker="echo.token_us = 10000")
-        requests = [client.submit(Request(f"{i}", [jpeg()], {"max_tokens": 500,
+        requests = [client.submit(Request(f"{i}", [jpeg()], {"max_tokens": 500, "logprobs": i,
                                                              "ignore_eos": True}))
                     for i in range(20)]
         workers = daemon.workers()

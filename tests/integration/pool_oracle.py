@@ -59,6 +59,15 @@ def token_text(token):
     return (now, wide) if (token >> 15) & 3 == 0 else (now + wide, "")
 
 
+def logprobs(tokens, count):
+    """Pairs of token and logprob, 1 + count for each token."""
+    pairs = []
+    for token in tokens:
+        pairs.append((token, -(token % 64) / 8))
+        pairs += [((token + i) % VOCABULARY, -i / 8) for i in range(1, count + 1)]
+    return pairs
+
+
 def answer(request):
     """(tokens, text, finish_reason) of a request with an explicit max_tokens."""
     prompt, pixels = prompt_digest(request), pixel_digest(request.images)

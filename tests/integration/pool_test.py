@@ -26,7 +26,8 @@ class Answers(PoolTest):
         requests = [Request(f"question {i}", rng.choices(images, k=rng.randint(0, 3)),
                             {"max_tokens": rng.randint(1, 60), "seed": rng.randrange(1 << 63),
                              "temperature": rng.choice([0, 0.7]), "min_tokens": 1,
-                             "stop": rng.choice([[], ["\u00e9nd", "x"]])})
+                             "stop": rng.choice([[], ["\u00e9nd", "x"]]),
+                             **rng.choice([{}, {"logprobs": rng.randint(0, 20)}])})
                     for i in range(100)]
         client.run(requests)
         for request in requests:
@@ -57,7 +58,7 @@ class Answers(PoolTest):
 class Identity(PoolTest):
     def test_streams_resume_at_any_index_during_and_after(self):
         daemon, client = self.pool(worker="echo.token_us = 3000")
-        params = {"max_tokens": 200, "ignore_eos": True}
+        params = {"max_tokens": 200, "ignore_eos": True, "logprobs": 3}
         request = client.submit(Request("resume", [jpeg()], params))
         client.poll_until(lambda: len(request.tokens) >= 20, 10)
         watchers = []
@@ -66,6 +67,7 @@ class Identity(PoolTest):
             self.addCleanup(watcher.close)
             copied = copy.copy(request)
             copied.tokens, copied.text, copied.done = request.tokens[:start], "", None
+            copied.logprobs = request.logprobs[:4 * start]
             watchers.append((watcher, watcher.attach(copied, start), start))
         client.poll_until(lambda: request.finished, 10)
         self.assert_answer(request)
@@ -74,12 +76,14 @@ class Identity(PoolTest):
         for start in (0, 1, 199, 200):
             copied = copy.copy(request)
             copied.tokens, copied.text, copied.done = request.tokens[:start], "", None
+            copied.logprobs = request.logprobs[:4 * start]
             late.attach(copied, start)
             late.poll_until(lambda c=copied: c.finished, 10)
             watchers.append((late, copied, start))
         for watcher, copied, start in watchers:
             watcher.poll_until(lambda c=copied: c.finished, 10)
             self.assertEqual(copied.tokens, request.tokens)
+            self.assertEqual(copied.logprobs, request.logprobs)
             self.assertTrue(request.text.endswith(copied.text))
             if start == 0:
                 self.assertEqual(copied.text, request.text)
@@ -200,7 +204,7 @@ class Limits(PoolTest):
     def test_bad_parameters_are_refused_by_name(self):
         _, client = self.pool(workers=1)
         for params in ({"max_tokens": 1 << 20}, {"temperature": -1}, {"top_q": 1}, {"top_p": 0},
-                       {"stop": ["x"] * 17}, {"max_tokens": -1}, {"seed": "x"}):
+                       {"stop": ["x"] * 17}, {"max_tokens": -1}, {"seed": "x"}, {"logprobs": 21}):
             request = client.submit(Request("p", [], params))
             client.poll_until(lambda r=request: r.finished, 10)
             self.assertIsNotNone(request.refused, params)

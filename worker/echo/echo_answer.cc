@@ -108,6 +108,15 @@ EchoText echo_text(std::int32_t token) {
   return text;
 }
 
+std::vector<TokenLogprob> echo_logprobs(std::int32_t token, std::uint32_t count) {
+  std::vector<TokenLogprob> logprobs{{token, -static_cast<float>(token % 64) / 8.0F}};
+  for (std::uint32_t i = 1; i <= count; ++i)
+    logprobs.push_back({static_cast<std::int32_t>((static_cast<std::uint32_t>(token) + i) %
+                                                  static_cast<std::uint32_t>(kEchoVocabulary)),
+                        -static_cast<float>(i) / 8.0F});
+  return logprobs;
+}
+
 std::uint32_t echo_image_tokens(std::uint32_t width, std::uint32_t height) {
   const std::uint64_t pixels = std::uint64_t{width} * height;
   const std::uint64_t tokens = (pixels + kEchoPixelsPerToken - 1) / kEchoPixelsPerToken;

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <span>
 #include <string>
+#include <vector>
 
 #include "common/protocol/messages.h"
 #include "worker/engine/engine.h"
@@ -37,6 +38,9 @@ struct EchoText {
   std::string held;
 };
 EchoText echo_text(std::int32_t token);
+
+// Logprobs of one token: its own, then those of `count` alternatives. A function of the token.
+std::vector<TokenLogprob> echo_logprobs(std::int32_t token, std::uint32_t count);
 
 inline constexpr std::uint32_t kEchoMaxTokenTextBytes = 16;  // a held character and a whole token
 

@@ -202,6 +202,7 @@ void EchoEngine::make_token(Sequence& sequence, SequenceUpdate& update) {
   sequence.tokens.push_back(next.token);
   update.token_ids.push_back(next.token);
   update.token_texts.push_back(held + text.now);
+  if (sampling.logprobs) update.logprobs = echo_logprobs(next.token, *sampling.logprobs);
   if (update.index + 1 == sampling.max_tokens) {
     end_with(update, SequenceEnd::Kind::kLength);
     update.end.text = std::move(text.held);

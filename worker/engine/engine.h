@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "common/base/clock.h"
 #include "common/base/request_id.h"
 #include "common/base/result.h"
 #include "common/control/worker_page.h"
@@ -35,6 +36,7 @@ struct SequenceSpec {
   GenerateRequest request;
   std::vector<ImageView> images;
   std::vector<std::int32_t> committed;
+  Nanos deadline = 0;  // CLOCK_MONOTONIC; 0: none. After it the sequence ends with kTimeout
 };
 
 // Called by long phases (per layer, per image) so that a hang is told from slow work.
@@ -66,6 +68,12 @@ class Engine {
   // For Step.kv_blocks_*; 0/0 for an engine without KV.
   virtual std::uint32_t kv_blocks_free() const = 0;
   virtual std::uint32_t kv_blocks_total() const = 0;
+
+  // Of the free ones: those whose content may be used again.
+  virtual std::uint32_t kv_blocks_cached() const { return 0; }
+
+  // All memory that it will ever need is reserved: from here on it allocates nothing on its device.
+  virtual bool is_settled() const { return true; }
 
   // When nothing runs: every block, lane and buffer is back at its baseline. Names what is not.
   virtual Status check_conservation() const = 0;

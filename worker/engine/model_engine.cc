@@ -22,28 +22,28 @@ ModelEngine::ModelEngine(ModelEngineParts parts)
 
 ModelEngine::~ModelEngine() = default;
 
-// How many tokens the answer may have. An answer that could outgrow the context or the KV pool is
-// refused now, with the numbers.
-Result<std::uint32_t> ModelEngine::answer_room(const SequenceSpec& spec,
-                                               const Prompt& prompt) const {
+// An answer that could outgrow the context or the KV pool is refused now, with the numbers.
+Status ModelEngine::check_room(const SequenceSpec& spec, const Prompt& prompt) const {
   const std::uint64_t prompt_tokens = prompt.token_ids.size();
+  const std::uint64_t answer_tokens = spec.request.sampling.max_tokens;
+  const std::uint64_t needs = prompt_tokens + answer_tokens;
   const std::uint64_t pool_tokens = static_cast<std::uint64_t>(blocks_.total()) *
                                     static_cast<std::uint64_t>(blocks_.block_tokens());
   const std::uint64_t room = std::min<std::uint64_t>(parts_.facts.max_model_len, pool_tokens);
-  const std::uint64_t asked = spec.request.sampling.max_tokens;
-  const std::uint64_t needs = prompt_tokens + std::max<std::uint64_t>(asked, 1);
-  if (needs > room)
-    return Error(Code::kTooLarge, "needs " + std::to_string(needs) + " token positions (" +
-                                      std::to_string(prompt_tokens) + " of the prompt, " +
-                                      std::to_string(needs - prompt_tokens) +
-                                      " of the answer), has " + std::to_string(room));
-  return static_cast<std::uint32_t>(asked > 0 ? asked : room - prompt_tokens);
+  if (needs <= room) return {};
+  return Error(Code::kTooLarge, "needs " + std::to_string(needs) + " token positions (" +
+                                    std::to_string(prompt_tokens) + " of the prompt, " +
+                                    std::to_string(answer_tokens) + " of the answer), has " +
+                                    std::to_string(room));
 }
 
 Status ModelEngine::add(SequenceSpec spec) {
   FACET_TRY_STATUS(check_sampling(spec.request.sampling));
+  if (spec.request.sampling.max_tokens == 0)
+    return Error(Code::kInvalidArgument, "max_tokens 0: an answer has at least one token");
   Prompt prompt = FACET_TRY(parts_.input->build(spec.request, spec.images));
-  const std::uint32_t max_tokens = FACET_TRY(answer_room(spec, prompt));
+  FACET_TRY_STATUS(check_room(spec, prompt));
+  const std::uint32_t max_tokens = spec.request.sampling.max_tokens;
   for (const std::int32_t token : spec.committed)
     if (token < 0 || token >= parts_.sampling.vocab_size)
       return Error(Code::kInvalidArgument,
@@ -100,6 +100,10 @@ std::uint32_t ModelEngine::kv_blocks_free() const {
 
 std::uint32_t ModelEngine::kv_blocks_total() const {
   return static_cast<std::uint32_t>(blocks_.total());
+}
+
+std::uint32_t ModelEngine::kv_blocks_cached() const {
+  return static_cast<std::uint32_t>(blocks_.num_cached());
 }
 
 Status ModelEngine::check_conservation() const {

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <deque>
+#include <functional>
 #include <memory>
 #include <span>
 #include <string>
@@ -27,7 +28,8 @@ struct ModelEngineParts {
   SamplingDefaults sampling;
   std::unique_ptr<InputProcessor> input;
   std::unique_ptr<ModelRunner> runner;
-  ProgressTick tick;  // called by every long phase
+  ProgressTick tick;             // called by every long phase
+  std::function<Nanos()> clock;  // for deadlines; none: they are left to others
 };
 
 class ModelEngine final : public Engine {
@@ -43,6 +45,8 @@ class ModelEngine final : public Engine {
   Result<std::vector<SequenceUpdate>> step() override;
   std::uint32_t kv_blocks_free() const override;
   std::uint32_t kv_blocks_total() const override;
+  std::uint32_t kv_blocks_cached() const override;
+  bool is_settled() const override { return parts_.runner->is_settled(); }
   Status check_conservation() const override;
 
  private:
@@ -51,9 +55,10 @@ class ModelEngine final : public Engine {
   using InFlight = std::vector<Active*>;
   using Updates = std::vector<SequenceUpdate>;
 
-  Result<std::uint32_t> answer_room(const SequenceSpec& spec, const Prompt& prompt) const;
+  Status check_room(const SequenceSpec& spec, const Prompt& prompt) const;
   void replay(Active& active);
   void end_waiting_ends(Updates& updates);
+  void end_overdue(Updates& updates);
   Status encode_all(StepPlan& plan, Updates& updates);
   Result<bool> encode_once(StepPlan& plan, Updates& updates);
   Result<bool> launch_next(Updates& updates);

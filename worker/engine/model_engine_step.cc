@@ -4,6 +4,7 @@
 // not overrun. An end found in the token itself is found one step late, and the token in flight
 // behind it is dropped.
 #include <algorithm>
+#include <limits>
 #include <set>
 #include <utility>
 
@@ -70,6 +71,7 @@ EncodeJob to_job(const ImageView& view, const ImageSpan& span, std::int32_t pool
 Result<std::vector<SequenceUpdate>> ModelEngine::step() {
   Updates updates;
   end_waiting_ends(updates);
+  end_overdue(updates);
   const auto depth = static_cast<std::size_t>(std::max(1, parts_.runner->max_in_flight()));
   while (in_flight_.size() < depth)
     if (!FACET_TRY(launch_next(updates))) break;
@@ -87,6 +89,20 @@ void ModelEngine::end_waiting_ends(Updates& updates) {
   for (auto& [key, active] : active_)
     if (active->ends) ending.push_back(active.get());
   for (Active* active : ending) finish(*active, *active->ends, active->make_update(), updates);
+}
+
+// Whoever asked has given up on them by now, even if nobody is there to say so.
+void ModelEngine::end_overdue(Updates& updates) {
+  if (!parts_.clock) return;
+  const Nanos now = parts_.clock();
+  std::vector<Active*> overdue;
+  for (auto& [key, active] : active_)
+    if (active->spec.deadline != 0 && active->spec.deadline <= now) overdue.push_back(active.get());
+  for (Active* active : overdue)
+    finish_error(*active,
+                 Error(Code::kTimeout, "the deadline passed after " +
+                                           std::to_string(active->answer.num_tokens()) + " tokens"),
+                 updates);
 }
 
 // False: there was nothing to launch, or nothing before the steps in flight are known.
@@ -203,6 +219,13 @@ void ModelEngine::take_token(Active& active, const ChosenToken& chosen, Updates&
   active.sequence.append(chosen.token);
   update.token_ids.push_back(chosen.token);
   update.token_texts.push_back(active.answer.append(chosen.token));
+  if (active.sampler.num_logprobs() >= 0) {
+    // Always as many: a vocabulary may have fewer tokens than were asked for.
+    update.logprobs = chosen.top;
+    update.logprobs.resize(static_cast<std::size_t>(active.sampler.num_logprobs()),
+                           {-1, -std::numeric_limits<float>::infinity()});
+    update.logprobs.insert(update.logprobs.begin(), {chosen.token, chosen.logprob});
+  }
   if (active.answer.ended())
     finish(active, *active.answer.ended(), std::move(update), updates);
   else

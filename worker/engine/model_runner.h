@@ -75,15 +75,11 @@ struct SequenceChunk {
   std::uint32_t answer_index = 0;  // of that token: counter of its draw, compared with min_tokens
 };
 
-struct TokenLogprob {
-  std::int32_t token = 0;
-  float logprob = 0.0F;  // natural; of the model's own distribution, before penalties and filters
-};
-
 struct ChosenToken {
   std::int32_t token = 0;
   bool saw_nan = false;  // a logit was not a number: no token was chosen
-  // When the sampler asks for logprobs: the chosen token's, and the most likely ones, best first.
+  // When the sampler asks for logprobs: the chosen token's, and as many of the most likely ones,
+  // best first, the lower id first on ties.
   float logprob = 0.0F;
   std::vector<TokenLogprob> top;
 };
@@ -99,6 +95,9 @@ class ModelRunner {
 
   // How many steps may be launched and not collected. 1: launch() does all the work.
   virtual int max_in_flight() const { return 1; }
+
+  // From here on it allocates nothing on its device any more.
+  virtual bool is_settled() const { return true; }
 
   // Runs the encoder over the images that begin in the step launched next, together if it can:
   // their tokens land in the output pool. One status each; a failed one fails alone (kCorrupt when

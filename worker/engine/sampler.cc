@@ -7,6 +7,7 @@
 #include <string>
 
 #include "common/base/check.h"
+#include "common/protocol/limits.h"
 #include "worker/engine/philox.h"
 
 namespace facet {
@@ -65,13 +66,19 @@ void keep_min_p(std::span<float> scores, double min_p) {
 }  // namespace
 
 Status check_sampling(const SamplingParams& params) {
-  FACET_TRY_STATUS(check_range("temperature", params.temperature, 0.0, 1e4));
-  FACET_TRY_STATUS(check_range("top_p", params.top_p, 1e-9, 1.0));
+  FACET_TRY_STATUS(check_range("temperature", params.temperature, 0.0, kMaxTemperature));
+  FACET_TRY_STATUS(check_range("top_p", params.top_p, kMinTopP, 1.0));
   FACET_TRY_STATUS(check_range("min_p", params.min_p, 0.0, 1.0));
   if (params.repetition_penalty != 0.0)
-    FACET_TRY_STATUS(check_range("repetition_penalty", params.repetition_penalty, 1e-3, 1e3));
-  FACET_TRY_STATUS(check_range("presence_penalty", params.presence_penalty, -100.0, 100.0));
-  FACET_TRY_STATUS(check_range("frequency_penalty", params.frequency_penalty, -100.0, 100.0));
+    FACET_TRY_STATUS(
+        check_range("repetition_penalty", params.repetition_penalty, kMinPenalty, kMaxPenalty));
+  FACET_TRY_STATUS(check_range("presence_penalty", params.presence_penalty, -kMaxAdditivePenalty,
+                               kMaxAdditivePenalty));
+  FACET_TRY_STATUS(check_range("frequency_penalty", params.frequency_penalty, -kMaxAdditivePenalty,
+                               kMaxAdditivePenalty));
+  if (params.logprobs && *params.logprobs > kMaxLogprobs)
+    return Error(Code::kInvalidArgument, "logprobs " + std::to_string(*params.logprobs) +
+                                             " is above " + std::to_string(kMaxLogprobs));
   if (params.max_tokens > 0 && params.min_tokens > params.max_tokens)
     return Error(Code::kInvalidArgument, "min_tokens " + std::to_string(params.min_tokens) +
                                              " is above max_tokens " +
@@ -156,13 +163,42 @@ std::int32_t Sampler::draw(std::span<float> scores) const {
   return last;
 }
 
+namespace {
+
+// What log_softmax() makes of the logits.
+void add_logprobs(std::span<const float> logits, std::int32_t count, ChosenToken& chosen) {
+  const double best = *std::max_element(logits.begin(), logits.end());
+  double sum = 0.0;
+  for (const float logit : logits) sum += std::exp(static_cast<double>(logit) - best);
+  const double norm = best + std::log(sum);
+  const auto logprob = [&](std::int32_t token) {
+    return static_cast<float>(static_cast<double>(logits[static_cast<std::size_t>(token)]) - norm);
+  };
+  chosen.logprob = logprob(chosen.token);
+  std::vector<std::int32_t> order(logits.size());
+  std::iota(order.begin(), order.end(), 0);
+  const auto end = order.begin() + std::min<std::ptrdiff_t>(count, std::ssize(order));
+  std::partial_sort(order.begin(), end, order.end(), [&](std::int32_t a, std::int32_t b) {
+    const float left = logits[static_cast<std::size_t>(a)];
+    const float right = logits[static_cast<std::size_t>(b)];
+    return left != right ? left > right : a < b;
+  });
+  for (auto token = order.begin(); token != end; ++token)
+    chosen.top.push_back({*token, logprob(*token)});
+}
+
+}  // namespace
+
 ChosenToken choose_on_host(std::span<const float> logits, const SequenceChunk& chunk,
                            std::vector<float>& scratch) {
   FACET_CHECK(chunk.sampler != nullptr && chunk.sampler->num_observed() == chunk.answer_index);
   ChosenToken chosen;
   const Result<std::int32_t> token = chunk.sampler->choose(logits, scratch);
   chosen.saw_nan = !token;
-  if (token) chosen.token = *token;
+  if (!token) return chosen;
+  chosen.token = *token;
+  const std::int32_t count = chunk.sampler->num_logprobs();
+  if (count >= 0) add_logprobs(logits, count, chosen);
   return chosen;
 }
 

@@ -51,7 +51,9 @@ class Sampler {
   std::span<const std::int32_t> seen() const { return seen_; }
   const std::unordered_map<std::int32_t, std::int32_t>& answer_counts() const { return counts_; }
   // -1: none are asked for; otherwise this many of the most likely tokens, and the chosen one's.
-  std::int32_t num_logprobs() const { return -1; }
+  std::int32_t num_logprobs() const {
+    return params_.logprobs ? static_cast<std::int32_t>(*params_.logprobs) : -1;
+  }
 
  private:
   void mark_seen(std::int32_t token);

@@ -121,6 +121,7 @@ Result<std::unique_ptr<Engine>> start_model_engine(const StartOptions& options,
       defaults.eos_token_ids.empty() ? files.config.eos_token_ids : defaults.eos_token_ids,
       static_cast<std::int32_t>(files.config.text.vocab_size)};
   parts.prefix_cache = options.worker.prefix_cache;
+  parts.clock = monotonic_now;
   parts.tick = tick;
   parts.input =
       FACET_TRY(make_qwen_input_processor(options.directory, files.config, files.image_settings,

@@ -22,6 +22,7 @@ void OutputLog::add(SequenceUpdate update) {
     num_tokens_ += update.token_ids.size();
     std::ranges::copy(update.token_ids, std::back_inserter(sequence.ids));
     std::ranges::move(update.token_texts, std::back_inserter(sequence.texts));
+    std::ranges::copy(update.logprobs, std::back_inserter(sequence.logprobs));
   }
   if (update.ended) sequence.end = std::move(update.end);
   if (!sequence.is_unwanted || sequence.end) want_sent(key, sequence);
@@ -47,6 +48,8 @@ std::vector<SequenceUpdate> OutputLog::take_unsent(std::uint64_t step, std::size
     update.index = sequence.sent;
     update.token_ids.assign(sequence.ids.begin() + begin, sequence.ids.begin() + end);
     update.token_texts.assign(sequence.texts.begin() + begin, sequence.texts.begin() + end);
+    update.logprobs.assign(sequence.logprobs.begin() + sequence.logprobs_of(begin),
+                           sequence.logprobs.begin() + sequence.logprobs_of(end));
     update.images_released = !sequence.reads_images;
     sequence.sent += static_cast<std::uint32_t>(count);
     if (count > 0) sequence.marks.push_back({step, sequence.sent});
@@ -76,6 +79,8 @@ void OutputLog::acknowledge(std::uint64_t step) {
 
 void OutputLog::drop_tokens(Sequence& sequence, std::uint32_t before) {
   const auto count = static_cast<std::ptrdiff_t>(before - sequence.first);
+  sequence.logprobs.erase(sequence.logprobs.begin(),
+                          sequence.logprobs.begin() + sequence.logprobs_of(count));
   sequence.ids.erase(sequence.ids.begin(), sequence.ids.begin() + count);
   sequence.texts.erase(sequence.texts.begin(), sequence.texts.begin() + count);
   sequence.first = before;

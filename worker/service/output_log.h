@@ -54,9 +54,10 @@ class OutputLog {
     std::uint32_t end = 0;  // tokens before this index were in it or in an earlier one
   };
   struct Sequence {
-    std::deque<std::int32_t> ids;   // from index `first` on
-    std::deque<std::string> texts;  // same length
-    std::uint32_t first = 0;        // acknowledged: tokens before it are not kept
+    std::deque<std::int32_t> ids;       // from index `first` on
+    std::deque<std::string> texts;      // same length
+    std::deque<TokenLogprob> logprobs;  // as many of each token, none unless the request asks
+    std::uint32_t first = 0;            // acknowledged: tokens before it are not kept
     std::uint32_t sent = 0;
     std::deque<Mark> marks;
     bool reads_images = false;
@@ -65,6 +66,9 @@ class OutputLog {
     bool was_held = false;     // running at the last hello
     std::optional<SequenceEnd> end;
     std::uint64_t end_step = 0;  // message with its end; 0: not sent
+    std::ptrdiff_t logprobs_of(std::ptrdiff_t tokens) const {
+      return ids.empty() ? 0 : tokens * std::ssize(logprobs) / std::ssize(ids);
+    }
     std::uint32_t produced() const { return first + static_cast<std::uint32_t>(ids.size()); }
   };
   using Sequences = std::map<Key, Sequence>;

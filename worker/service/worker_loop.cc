@@ -20,10 +20,16 @@ constexpr Nanos kIdleRest = kSecond / 10;
 // The same while no broker serves, which is short.
 constexpr Nanos kBrokerlessRest = 20 * kMillisecond;
 // Tokens kept for a broker that has not acknowledged them. Beyond, the engine waits: with their
-// texts some 16 MiB.
+// texts some 16 MiB, 44 MiB more if all ask for the most logprobs.
 constexpr std::size_t kMaxKeptTokens = 1 << 18;
 // Tokens of one Step message; a step of all lanes has far fewer, a new broker may ask for many.
 constexpr std::size_t kMaxStepTokens = 1 << 14;
+// The broker watches deadlines, too, and ends requests at theirs; this one holds without it.
+Nanos deadline_of(const Dispatch& command) {
+  if (command.request.deadline_ms == 0) return 0;
+  return monotonic_now() + Nanos{command.request.deadline_ms} * kMillisecond;
+}
+
 // Time for the last step's message to reach the broker when a drained worker exits.
 constexpr Nanos kDrainLinger = 2 * kSecond;
 
@@ -34,7 +40,7 @@ WorkerLoop::WorkerLoop(Identity identity, Engine& engine, const Surroundings& ar
 
 int WorkerLoop::run() {
   Status status;
-  around_.page.set_settled();
+  if (engine_.is_settled()) around_.page.set_settled();
   around_.page.tick(WorkerPhase::kIdle);
   while (status && !is_supervisor_gone(around_.lifeline_fd)) {
     status = follow_broker();
@@ -81,6 +87,7 @@ Status WorkerLoop::say_hello() {
   hello.incarnation = identity_.incarnation;
   hello.pid = static_cast<std::uint32_t>(getpid());
   hello.credits = engine_.capacity();
+  hello.is_settled = engine_.is_settled();
   hello.model = engine_.facts();
   hello.held = log_.held();
   spdlog::info("hello worker={} epoch={} held={}", identity_.worker, epoch_, hello.held.size());
@@ -136,7 +143,8 @@ void WorkerLoop::dispatch(Dispatch command) {
                     .attempt = command.attempt,
                     .request = command.request,
                     .images = std::move(*images),
-                    .committed = command.committed};
+                    .committed = command.committed,
+                    .deadline = deadline_of(command)};
   if (Status added = engine_.add(std::move(spec)); !added) {
     end_early(command, SequenceEnd::Kind::kError, added.error());
     return;
@@ -222,6 +230,9 @@ Status WorkerLoop::report() {
   message.num_running = static_cast<std::uint32_t>(held_.size());
   message.kv_blocks_free = engine_.kv_blocks_free();
   message.kv_blocks_total = engine_.kv_blocks_total();
+  message.kv_blocks_cached = engine_.kv_blocks_cached();
+  message.is_settled = engine_.is_settled();
+  if (message.is_settled) around_.page.set_settled();
   message.updates = log_.take_unsent(steps_, kMaxStepTokens);
   return link_->send(encode_message(message));
 }

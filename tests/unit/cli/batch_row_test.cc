@@ -42,7 +42,7 @@ struct Sample {
     item.prompt = "what\nis?";
     answer.text = "two\nlines, \"quoted\" é";
     answer.token_ids = {1, 2};
-    answer.done.usage = Usage{10, 4, 2};
+    answer.done.usage = Usage{10, 4, 2, 8};
     answer.done.attempts = 1;
     row = {&item, {"c0ffee", "5e77"}, "demo", &answer};
   }
@@ -72,6 +72,19 @@ TEST(JsonlRow, HoldsTheAnswerOnOneLine) {
   EXPECT_EQ(past->image, sample.item.image);
   EXPECT_EQ(past->key, sample.row.key);
   EXPECT_FALSE(past->has_failed);
+}
+
+TEST(JsonlRow, LogprobsStandByTheirTokens) {
+  Sample sample;
+  EXPECT_FALSE(
+      nlohmann::json::parse(format_row(sample.row, RowFormat::kJsonl)).contains("logprobs"));
+  sample.answer.logprobs = {{1, -0.5F}, {3, -0.25F}, {2, -1}, {2, -1}};
+  const auto json = nlohmann::json::parse(format_row(sample.row, RowFormat::kJsonl));
+  const auto expected = nlohmann::json::parse(
+      R"([{"token":1,"logprob":-0.5,"top":[{"token":3,"logprob":-0.25}]},
+          {"token":2,"logprob":-1.0,"top":[{"token":2,"logprob":-1.0}]}])");
+  EXPECT_EQ(json["logprobs"], expected);
+  EXPECT_EQ(json["usage"]["cached_tokens"], 8);
 }
 
 TEST(JsonlRow, AFailureSaysWhy) {

@@ -137,6 +137,8 @@ TEST(RequestCheck, NamesWhatIsWrong) {
   EXPECT_TRUE(refuses([](auto& r) { r.sampling.min_tokens = 300; },
                       "min_tokens is 300; max_tokens is 256"));
   EXPECT_TRUE(refuses([](auto& r) { r.deadline_ms = UINT32_MAX; }, "deadline_ms"));
+  EXPECT_TRUE(refuses([](auto& r) { r.messages[0].content[0].text.clear(); }, "prompt is empty"));
+  EXPECT_TRUE(refuses([](auto& r) { r.messages[0].content.clear(); }, "prompt is empty"));
   EXPECT_TRUE(refuses(
       [](auto& r) {
         r.num_images = 1;

@@ -91,6 +91,36 @@ TEST_F(Fencing, MalformedUpdatesAndASecondHelloEndTheWorker) {
   EXPECT_EQ(kills.size(), 2u);
 }
 
+TEST_F(Fencing, LogprobsComeWithTheTokensThatAskForThem) {
+  const std::vector<TokenLogprob> told_so{{5, -1}, {3, -0.5F}, {6, -2}, {6, -2}};
+  GenerateRequest asks = request(2);
+  asks.sampling.logprobs = 1;
+  generate(asks, 2);
+  SequenceUpdate both = update(2, 1, 0, {5, 6});
+  both.logprobs = told_so;
+  worker_says(0, 10, both);
+  ASSERT_EQ(told<Tokens>(2).size(), 1u);
+  EXPECT_EQ(told<Tokens>(2)[0].logprobs, told_so);
+  SequenceUpdate again = update(2, 1, 1, {6, 7});  // a repetition and a new one
+  again.logprobs = {{6, -2}, {6, -2}, {7, -4}, {7, -4}};
+  worker_says(0, 10, again);
+  EXPECT_EQ(told<Tokens>(2).back().logprobs, std::vector<TokenLogprob>(2, {7, -4}));
+  asks.next_index = 1;  // from any index, what was told before
+  generate(asks, 3);
+  EXPECT_EQ(told<Tokens>(3).at(0).logprobs,
+            (std::vector<TokenLogprob>{{6, -2}, {6, -2}, {7, -4}, {7, -4}}));
+  EXPECT_TRUE(kills.empty());
+  worker_says(0, 10, update(2, 1, 3, {8}));  // without
+  EXPECT_EQ(kills.size(), 1u);
+}
+
+TEST_F(Fencing, LogprobsThatNobodyAskedForEndTheWorker) {
+  SequenceUpdate odd = update(1, 1, 0, {5});
+  odd.logprobs = {{5, -1}};
+  worker_says(0, 10, odd);
+  EXPECT_EQ(kills.size(), 1u);
+}
+
 TEST_F(Fencing, AHelloBeforeTheSupervisorsWordWaitsForIt) {
   Hello early;
   early.worker = 1;

@@ -97,6 +97,27 @@ TEST(EchoEngine, SameRequestSameAnswerWhateverTheId) {
   EXPECT_EQ(first.text, second.text);
 }
 
+TEST(EchoEngine, LogprobsAreTheTokensAndChangeNoAnswer) {
+  GenerateRequest request = ask("hello", 5);
+  request.sampling.logprobs = 2;
+  auto engine = make_engine();
+  ASSERT_TRUE(engine->add({request.id, 1, request, {}, {}}));
+  std::vector<std::int32_t> tokens;
+  while (engine->has_work()) {
+    const auto updates = engine->step();
+    for (const SequenceUpdate& update : *updates) {
+      for (std::size_t i = 0; i < update.token_ids.size(); ++i) {
+        tokens.push_back(update.token_ids[i]);
+        const auto expected = echo_logprobs(update.token_ids[i], 2);
+        ASSERT_EQ(expected.size(), 3u);
+        EXPECT_EQ(std::vector(update.logprobs.begin(), update.logprobs.begin() + 3), expected);
+      }
+      EXPECT_EQ(update.logprobs.size(), 3 * update.token_ids.size());
+    }
+  }
+  EXPECT_EQ(tokens, run(ask("hello", 5)).tokens);
+}
+
 TEST(EchoEngine, EverySmallChangeShows) {
   Picture a(9, 7, 3), b(9, 7, 4), turned(7, 9, 3), one_bit(9, 7, 3);
   one_bit.pixels.back() ^= 1;

@@ -18,12 +18,19 @@ std::int64_t image_value(std::uint8_t pixel, std::int64_t row) {
 
 }  // namespace
 
-std::int32_t fake_next(std::span<const std::int64_t> context, std::int32_t eos) {
+std::vector<float> fake_logits(std::span<const std::int64_t> context, std::int32_t eos) {
   std::uint64_t hash = 1469598103934665603u;
   for (const std::int64_t value : context)
     hash = (hash ^ static_cast<std::uint64_t>(value)) * 1099511628211u;
   hash ^= hash >> 29;
-  return hash % 41 == 0 ? eos : 'a' + static_cast<std::int32_t>(hash % 26);
+  std::vector<float> logits(kFakeVocab, -20.0F);
+  std::uint64_t noise = hash | 1;
+  for (std::size_t token = 'a'; token <= 'z'; ++token) {
+    noise = noise * 6364136223846793005u + 1442695040888963407u;
+    logits[token] = static_cast<float>(noise >> 40) * 6.0F / static_cast<float>(1 << 24);
+  }
+  logits[static_cast<std::size_t>(eos)] = hash % 41 == 0 ? 9.0F : 0.0F;
+  return logits;
 }
 
 FakeRunner::FakeRunner(const RunnerShape& shape, std::int32_t eos, int max_in_flight)
@@ -89,8 +96,8 @@ ChosenToken FakeRunner::choose(const SequenceChunk& chunk, Lane& lane) {
   std::vector<std::int64_t> context;
   for (std::int32_t at = 0; at < lane.num_tokens; ++at) context.push_back(slot(chunk, at));
   const bool is_nan = nan_for_chunks_of == static_cast<std::int32_t>(chunk.token_ids.size());
-  logits_.assign(kFakeVocab, is_nan ? std::numeric_limits<float>::quiet_NaN() : 0.0F);
-  if (!is_nan) logits_[static_cast<std::size_t>(fake_next(context, eos_))] = 9.0F;
+  logits_ = fake_logits(context, eos_);
+  if (is_nan) logits_['q'] = std::numeric_limits<float>::quiet_NaN();
   if (!lane.sampler || max_in_flight_ == 1) lane.sampler.emplace(*chunk.sampler);
   SequenceChunk asked = chunk;
   asked.sampler = &*lane.sampler;
@@ -171,9 +178,9 @@ Result<Prompt> FakeInput::build(const GenerateRequest& request,
   return prompt;
 }
 
-std::vector<std::int32_t> expected_answer(const SequenceSpec& spec, std::int32_t eos) {
-  const FakeInput input;
-  const Prompt prompt = *input.build(spec.request, spec.images);
+ExpectedAnswer expected(const SequenceSpec& spec, std::int32_t eos) {
+  static const FakeInput kInput;
+  const Prompt prompt = *kInput.build(spec.request, spec.images);
   std::vector<std::int64_t> context;
   for (std::size_t i = 0; i < prompt.token_ids.size(); ++i)
     context.push_back(entry(prompt.token_ids[i], prompt.positions[i]));
@@ -183,14 +190,28 @@ std::vector<std::int32_t> expected_answer(const SequenceSpec& spec, std::int32_t
       const std::uint8_t pixel = spec.images[static_cast<std::size_t>(image.image)].pixels[0];
       context[at] = entry(image_value(pixel, i), prompt.positions[at]);
     }
-  std::vector<std::int32_t> answer;
-  while (answer.size() < spec.request.sampling.max_tokens) {
-    answer.push_back(fake_next(context, eos));
-    if (answer.back() == eos) break;
+  const SamplingParams& params = spec.request.sampling;
+  const SamplingDefaults defaults{1.0, {eos}, kFakeVocab};
+  Sampler sampler(params, defaults, prompt.token_ids);
+  Answer answer(params, params.max_tokens, defaults.eos_token_ids, kInput.tokenizer());
+  std::vector<float> scratch;
+  ExpectedAnswer out;
+  while (!answer.ended()) {
+    SequenceChunk chunk;
+    chunk.sampler = &sampler;
+    chunk.answer_index = answer.num_tokens();
+    const ChosenToken chosen = choose_on_host(fake_logits(context, eos), chunk, scratch);
     const std::int32_t position = static_cast<std::int32_t>(context.size()) + prompt.position_delta;
-    context.push_back(entry(answer.back(), {position, position, position}));
+    context.push_back(entry(chosen.token, {position, position, position}));
+    sampler.observe(chosen.token);
+    out.ids.push_back(chosen.token);
+    out.text += answer.append(chosen.token);
+    if (params.logprobs) out.logprobs.push_back({chosen.token, chosen.logprob});
+    out.logprobs.insert(out.logprobs.end(), chosen.top.begin(), chosen.top.end());
   }
-  return answer;
+  out.text += answer.finish();
+  out.end = *answer.ended();
+  return out;
 }
 
 FakeEngine make_fake_engine(const FakeOptions& options) {
@@ -209,6 +230,7 @@ FakeEngine make_fake_engine(const FakeOptions& options) {
   fake.runner = runner.get();
   parts.runner = std::move(runner);
   parts.tick = [](WorkerPhase) {};
+  parts.clock = [now = fake.now] { return *now; };
   fake.engine = std::make_unique<ModelEngine>(std::move(parts));
   return fake;
 }

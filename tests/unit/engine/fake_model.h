@@ -7,8 +7,10 @@
 #include <deque>
 #include <memory>
 #include <optional>
+#include <string>
 #include <vector>
 
+#include "worker/engine/answer.h"
 #include "worker/engine/input_processor.h"
 #include "worker/engine/model_engine.h"
 #include "worker/engine/sampler.h"
@@ -19,8 +21,9 @@ namespace facet {
 inline constexpr std::int32_t kFakeVocab = 280;  // bytes and the added tokens of the test tokenizer
 inline constexpr std::int32_t kFakeImageToken = 279;  // stands for image rows
 
-// What the model answers to a context: a byte 'a'..'z', or the end token now and then.
-std::int32_t fake_next(std::span<const std::int64_t> context, std::int32_t eos);
+// What the model thinks of a context: bytes 'a'..'z' are likely, and now and then the end token is
+// likelier than all of them.
+std::vector<float> fake_logits(std::span<const std::int64_t> context, std::int32_t eos);
 
 // Chooses tokens as a device would: from state of its own lanes, when it has steps in flight.
 class FakeRunner final : public ModelRunner {
@@ -82,11 +85,21 @@ class FakeInput final : public InputProcessor {
 };
 
 // The answer that an undisturbed model gives: no blocks, no batches.
-std::vector<std::int32_t> expected_answer(const SequenceSpec& spec, std::int32_t eos);
+struct ExpectedAnswer {
+  std::vector<std::int32_t> ids;
+  std::string text;
+  std::vector<TokenLogprob> logprobs;
+  SequenceEnd::Kind end = SequenceEnd::Kind::kLength;
+};
+ExpectedAnswer expected(const SequenceSpec& spec, std::int32_t eos);
+inline std::vector<std::int32_t> expected_answer(const SequenceSpec& spec, std::int32_t eos) {
+  return expected(spec, eos).ids;
+}
 
 struct FakeEngine {
   FakeRunner* runner = nullptr;  // owned by the engine
   std::int32_t eos = 0;
+  std::shared_ptr<Nanos> now = std::make_shared<Nanos>(0);  // what the engine's clock shows
   std::unique_ptr<ModelEngine> engine;
 };
 struct FakeOptions {

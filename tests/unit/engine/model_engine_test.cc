@@ -2,8 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include <cmath>
 #include <map>
-#include <random>
 
 #include "tests/unit/engine/fake_model.h"
 
@@ -75,79 +75,6 @@ TEST_P(ModelEngineTest, AnswersOneRequest) {
   EXPECT_EQ(outcome.end.prompt_tokens, 5u);
 }
 
-// Sizes, arrivals, pool and chunks at random: every answer is the one of an undisturbed model, and
-// blocks and rows add up after each step. Preempted sequences come back with their tokens.
-TEST(ModelEngineLoads, RandomLoadsAnswerAsIfAlone) {
-  for (std::uint32_t seed = 0; seed < 60; ++seed) {
-    SCOPED_TRACE("seed " + std::to_string(seed));
-    std::mt19937 random(seed);
-    const auto pick = [&](int low, int high) {
-      return std::uniform_int_distribution<int>(low, high)(random);
-    };
-    FakeOptions options;
-    options.lanes = pick(1, 9);
-    options.step_tokens = options.lanes + pick(0, 20);
-    options.block_tokens = pick(1, 7);
-    options.encoder_rows = pick(16, 30);
-    options.blocks = 100 / options.block_tokens + 1 + pick(0, 40);
-    options.max_model_len = 100;
-    options.max_in_flight = pick(1, 2);
-    options.prefix_cache = pick(0, 3) > 0;
-    FakeEngine fake = make_fake_engine(options);
-    std::vector<std::uint8_t> pixels(256);
-    for (std::size_t i = 0; i < pixels.size(); ++i) pixels[i] = static_cast<std::uint8_t>(i);
-    std::map<std::string, SequenceSpec> specs;
-    Outcomes outcomes;
-    int to_come = 40;
-    for (int i = 0; (to_come > 0 || fake.engine->has_work()) && i < 20'000; ++i) {
-      for (; to_come > 0 && pick(0, 3) == 0; --to_come) {
-        SequenceSpec spec = text_spec(std::string(static_cast<std::size_t>(pick(1, 20)), 'q'),
-                                      static_cast<std::uint32_t>(pick(1, 30)));
-        spec.request.priority = static_cast<Priority>(pick(0, 1));
-        for (int image = pick(0, 2); image-- > 0;)
-          add_image(spec, &pixels[static_cast<std::size_t>(pick(0, 255))],
-                    static_cast<std::uint32_t>(pick(1, 16)));
-        if (!specs.empty() && pick(0, 2) == 0) {  // one that was asked before, or begins like it
-          const SequenceSpec& earlier =
-              std::next(specs.begin(), pick(0, static_cast<int>(specs.size()) - 1))->second;
-          spec.request.messages = earlier.request.messages;
-          spec.images = earlier.images;
-          if (pick(0, 1) == 0)
-            spec.request.messages[0].content.push_back({ContentPart::Kind::kText, "and", 0});
-        }
-        const Status added = fake.engine->add(spec);
-        ASSERT_TRUE(added) << added.error().message;
-        specs.emplace(spec.id.hex(), spec);
-      }
-      if (!fake.engine->has_work()) continue;
-      auto updates = fake.engine->step();
-      ASSERT_TRUE(updates) << updates.error().message;
-      for (SequenceUpdate& update : *updates) {
-        const bool preempted = update.ended && update.end.kind == Kind::kPreempted;
-        if (preempted) update.ended = false;
-        collect({update}, outcomes);
-        if (!preempted) continue;
-        Outcome& outcome = outcomes[update.id.hex()];
-        ++outcome.preemptions;
-        SequenceSpec again = specs.at(update.id.hex());
-        again.committed = outcome.ids;
-        again.attempt = static_cast<std::uint32_t>(outcome.preemptions);
-        ASSERT_TRUE(fake.engine->add(again));
-      }
-      const Status conserved = fake.engine->check_conservation();
-      ASSERT_TRUE(conserved) << conserved.error().message;
-    }
-    ASSERT_EQ(outcomes.size(), specs.size());
-    for (const auto& [id, spec] : specs) {
-      const Outcome& outcome = outcomes[id];
-      EXPECT_TRUE(outcome.ended);
-      EXPECT_EQ(outcome.ids, expected_answer(spec, fake.eos));
-      EXPECT_EQ(outcome.images_released, !spec.images.empty());
-    }
-    EXPECT_EQ(fake.engine->kv_blocks_free(), fake.engine->kv_blocks_total());
-  }
-}
-
 TEST_P(ModelEngineTest, RefusesWhatCanNeverFitWithTheNumbers) {
   FakeEngine fake = make({.blocks = 10, .block_tokens = 4, .max_model_len = 1000});
   const Status pool = fake.engine->add(text_spec(std::string(20, 'x'), 21));
@@ -159,7 +86,6 @@ TEST_P(ModelEngineTest, RefusesWhatCanNeverFitWithTheNumbers) {
   FakeEngine shorter = make({.max_model_len = 30});
   EXPECT_FALSE(shorter.engine->add(text_spec(std::string(20, 'x'), 11)));
   EXPECT_TRUE(shorter.engine->add(text_spec(std::string(20, 'x'), 10)));
-  EXPECT_TRUE(shorter.engine->add(text_spec(std::string(20, 'x'), 0)));  // as long as there is room
 }
 
 TEST_P(ModelEngineTest, RefusesBadParametersByName) {
@@ -178,6 +104,12 @@ TEST_P(ModelEngineTest, RefusesBadParametersByName) {
   refused([](SamplingParams& p) { p.min_p = 2; }, "min_p");
   refused([](SamplingParams& p) { p.repetition_penalty = -2; }, "repetition_penalty");
   refused([](SamplingParams& p) { p.min_tokens = 6; }, "min_tokens");
+  refused([](SamplingParams& p) { p.max_tokens = 0; }, "max_tokens");
+  refused([](SamplingParams& p) { p.temperature = 1e300; }, "temperature");
+  refused([](SamplingParams& p) { p.top_p = 1.5; }, "top_p");
+  refused([](SamplingParams& p) { p.presence_penalty = 1e9; }, "presence_penalty");
+  refused([](SamplingParams& p) { p.frequency_penalty = -1e9; }, "frequency_penalty");
+  refused([](SamplingParams& p) { p.logprobs = 21; }, "logprobs");
   EXPECT_FALSE(fake.engine->has_work());
 }
 
@@ -445,6 +377,31 @@ TEST_P(ModelEngineTest, WithoutTheCacheNothingIsKept) {
   }
   EXPECT_EQ(fake.runner->num_adopted, 0);
   EXPECT_EQ(fake.runner->num_encoded, 2);
+}
+
+TEST_P(ModelEngineTest, OverdueSequencesEndAtAnyStageAndTheirRoomIsFree) {
+  for (int steps = 0; steps < 6; ++steps) {
+    FakeEngine fake = make({.step_tokens = 8, .lanes = 1});
+    SequenceSpec late = text_spec(std::string(20, 'x'), 50);
+    late.request.sampling.ignore_eos = true;
+    late.deadline = 100;
+    SequenceSpec waits = text_spec("waits in vain", 5);
+    waits.deadline = 100;
+    SequenceSpec other = text_spec("other", 5);
+    other.deadline = 101;
+    for (SequenceSpec* spec : {&late, &waits, &other}) ASSERT_TRUE(fake.engine->add(*spec));
+    Outcomes outcomes;
+    *fake.now = 99;
+    for (int i = 0; i < steps; ++i) step(fake, outcomes);
+    *fake.now = 100;
+    while (fake.engine->has_work()) step(fake, outcomes);
+    for (const SequenceSpec* spec : {&late, &waits}) {
+      EXPECT_EQ(outcomes[spec->id.hex()].end.kind, Kind::kError);
+      EXPECT_EQ(outcomes[spec->id.hex()].end.code, Code::kTimeout);
+    }
+    EXPECT_EQ(outcomes[other.id.hex()].ids, expected_answer(other, fake.eos));
+    EXPECT_EQ(fake.engine->kv_blocks_free(), fake.engine->kv_blocks_total());
+  }
 }
 
 }  // namespace

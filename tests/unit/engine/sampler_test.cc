@@ -148,5 +148,41 @@ TEST(Sampler, TheSameSeedAndPlaceGiveTheSameToken) {
   EXPECT_NE(tokens, others);
 }
 
+ChosenToken choose_with_logprobs(const SamplingParams& params, const std::vector<float>& logits) {
+  const SamplingDefaults defaults{1.0, {}, static_cast<std::int32_t>(logits.size())};
+  const Sampler sampler(params, defaults, {});
+  SequenceChunk chunk;
+  chunk.sampler = &sampler;
+  std::vector<float> scratch;
+  return choose_on_host(logits, chunk, scratch);
+}
+
+TEST(Sampler, LogprobsAreTheModelsOwn) {
+  SamplingParams params;
+  params.logprobs = 3;
+  params.temperature = 0.1;  // what is told is untouched by it, and by the filters
+  params.top_k = 1;
+  const std::vector<float> logits{1.0F, 2.0F, 2.0F, -4.0F, 0.5F};
+  double sum = 0;
+  for (const float logit : logits) sum += std::exp(static_cast<double>(logit));
+  const auto logprob = [&](std::size_t i) { return logits[i] - std::log(sum); };
+  const ChosenToken chosen = choose_with_logprobs(params, logits);
+  EXPECT_NEAR(chosen.logprob, logprob(static_cast<std::size_t>(chosen.token)), 1e-6);
+  ASSERT_EQ(chosen.top.size(), 3u);
+  for (const auto& [place, token] : {std::pair{0, 1}, {1, 2}, {2, 0}}) {  // ties: the lower id
+    EXPECT_EQ(chosen.top[static_cast<std::size_t>(place)].token, token);
+    EXPECT_NEAR(chosen.top[static_cast<std::size_t>(place)].logprob,
+                logprob(static_cast<std::size_t>(token)), 1e-6);
+  }
+  params.logprobs = 0;
+  EXPECT_TRUE(choose_with_logprobs(params, logits).top.empty());
+  EXPECT_NEAR(choose_with_logprobs(params, logits).logprob, logprob(1), 1e-6);
+  params.logprobs = 20;  // more than there are
+  EXPECT_EQ(choose_with_logprobs(params, logits).top.size(), 5u);
+  params.logprobs.reset();
+  EXPECT_EQ(choose_with_logprobs(params, logits).logprob, 0.0F);
+  EXPECT_TRUE(choose_with_logprobs(params, logits).top.empty());
+}
+
 }  // namespace
 }  // namespace facet

@@ -69,7 +69,9 @@ TEST(Params, NumbersOutsideTheirBounds) {
 }
 
 TEST(Params, Integers) {
-  expect_refused(with_param("max_tokens", -1), "params.max_tokens: -1 is not between 0 and",
+  expect_refused(with_param("max_tokens", -1), "params.max_tokens: -1 is not between 1 and",
+                 Code::kInvalidArgument);
+  expect_refused(with_param("max_tokens", 0), "params.max_tokens: 0 is not between 1 and",
                  Code::kInvalidArgument);
   expect_refused(with_param("max_tokens", 1ull << 32), "4294967296 is not between",
                  Code::kInvalidArgument);
@@ -77,6 +79,11 @@ TEST(Params, Integers) {
                  Code::kInvalidArgument);
   expect_refused(with_param("ignore_eos", 1), "must be a boolean", Code::kInvalidArgument);
   EXPECT_TRUE(decode_client_message(with_param("seed", ~0ull)));
+  expect_refused(with_param("logprobs", 21), "params.logprobs: 21 is not between 0 and 20",
+                 Code::kInvalidArgument);
+  expect_refused(with_param("logprobs", true), "params.logprobs: must be an integer",
+                 Code::kInvalidArgument);
+  EXPECT_TRUE(decode_client_message(with_param("logprobs", 20)));
   GenerateRequest request = samples::generate();
   request.sampling.min_tokens = 18;
   expect_refused(encode_message(request), "min_tokens: 18 exceeds max_tokens 17",

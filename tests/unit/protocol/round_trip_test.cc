@@ -1,6 +1,8 @@
 // Every message survives encode and decode with every field.
 #include <gtest/gtest.h>
 
+#include <limits>
+
 #include "common/protocol/limits.h"
 #include "tests/unit/protocol/samples.h"
 
@@ -42,6 +44,7 @@ TEST(RoundTrip, Generate) {
   EXPECT_EQ(got.sampling.seed, 0xffffffffffffffffu);
   EXPECT_EQ(got.sampling.stop, (std::vector<std::string>{"\n\n", "Ende"}));
   EXPECT_TRUE(got.sampling.ignore_eos);
+  EXPECT_EQ(got.sampling.logprobs, 3u);
   EXPECT_EQ(got.priority, Priority::kBatch);
   EXPECT_EQ(got.deadline_ms, 90000u);
 }
@@ -81,6 +84,10 @@ TEST(RoundTrip, BrokerMessages) {
   EXPECT_EQ(tokens.index, 4u);
   EXPECT_EQ(tokens.token_ids, (std::vector<std::int32_t>{1, -2, 151643}));
   EXPECT_EQ(tokens.text, "né");
+  EXPECT_TRUE(tokens.logprobs.empty());
+  const float least = -std::numeric_limits<float>::infinity();
+  const Tokens sent{samples::id(), 4, {1, 2}, "", {{1, -1e-7F}, {-1, least}, {2, -3}, {2, -3}}};
+  EXPECT_EQ(get<Tokens>(decode_broker_message(encode_message(sent))).logprobs, sent.logprobs);
 
   const auto done = get<Done>(decode_broker_message(encode_message(samples::done())));
   EXPECT_EQ(done.reason, FinishReason::kError);
@@ -88,6 +95,7 @@ TEST(RoundTrip, BrokerMessages) {
   EXPECT_EQ(done.usage.prompt_tokens, 100u);
   EXPECT_EQ(done.usage.image_tokens, 64u);
   EXPECT_EQ(done.usage.completion_tokens, 12u);
+  EXPECT_EQ(done.usage.cached_tokens, 96u);
   EXPECT_EQ(done.attempts, 2u);
   EXPECT_EQ(done.timings.dispatched_ms, 1.5);
   EXPECT_EQ(done.timings.first_token_ms, 20.25);
@@ -127,6 +135,7 @@ TEST(RoundTrip, WorkerMessages) {
   EXPECT_EQ(hello.incarnation, 1ull << 60);
   EXPECT_EQ(hello.pid, 4711u);
   EXPECT_EQ(hello.credits, 32u);
+  EXPECT_TRUE(hello.is_settled);
   EXPECT_EQ(hello.model.name, "demo-model");
   EXPECT_EQ(hello.model.family, "qwen2_5_vl");
   EXPECT_EQ(hello.model.max_model_len, 2048u);
@@ -144,8 +153,12 @@ TEST(RoundTrip, WorkerMessages) {
   EXPECT_EQ(step.num_running, 3u);
   EXPECT_EQ(step.kv_blocks_free, 100u);
   EXPECT_EQ(step.kv_blocks_total, 128u);
+  EXPECT_EQ(step.kv_blocks_cached, 50u);
+  EXPECT_TRUE(step.is_settled);
   ASSERT_EQ(step.updates.size(), 3u);
   EXPECT_EQ(step.updates[0].token_texts, (std::vector<std::string>{"", "é"}));
+  EXPECT_EQ(step.updates[0].logprobs, samples::step().updates[0].logprobs);
+  EXPECT_TRUE(step.updates[1].logprobs.empty());
   EXPECT_TRUE(step.updates[0].images_released);
   EXPECT_FALSE(step.updates[0].ended);
   EXPECT_TRUE(step.updates[1].ended);
@@ -154,6 +167,33 @@ TEST(RoundTrip, WorkerMessages) {
   EXPECT_EQ(step.updates[2].end.kind, SequenceEnd::Kind::kStop);
   EXPECT_EQ(step.updates[2].end.text, "tail");
   EXPECT_EQ(step.updates[2].end.prompt_tokens, 10u);
+  EXPECT_EQ(step.updates[2].end.cached_tokens, 3u);
+}
+
+TEST(RoundTrip, LogprobsOfPartOfATokenAreRefused) {
+  Tokens tokens{samples::id(), 0, {1, 2}, "", {{1, 0}, {2, 0}, {2, 0}}};
+  const auto odd = decode_broker_message(encode_message(tokens));
+  ASSERT_FALSE(odd);
+  EXPECT_NE(odd.error().message.find("logprobs"), std::string::npos) << odd.error().message;
+  tokens.logprobs.pop_back();
+  std::string bytes = encode_message(tokens);
+  const auto at = bytes.find("logprobs") + std::string_view("logprobs").size();
+  ASSERT_EQ(bytes[at], '\xc4');  // a bin, its length in one byte
+  --bytes[at + 1];
+  bytes.pop_back();
+  EXPECT_FALSE(decode_broker_message(bytes));
+}
+
+TEST(RequestBody, LogprobsOffAndZeroAreDifferent) {
+  GenerateRequest request = samples::generate();
+  request.sampling.logprobs.reset();
+  const auto off = decode_request_body(encode_request_body(request));
+  EXPECT_FALSE(off->sampling.logprobs);
+  EXPECT_EQ(off->sampling.logprobs_per_token(), 0u);
+  request.sampling.logprobs = 0;
+  const auto zero = decode_request_body(encode_request_body(request));
+  EXPECT_EQ(zero->sampling.logprobs, 0u);
+  EXPECT_EQ(zero->sampling.logprobs_per_token(), 1u);
 }
 
 TEST(RequestBody, IsCanonicalAndLeavesOutIdAndNext) {

@@ -42,6 +42,7 @@ inline GenerateRequest generate() {
   request.sampling.seed = 0xffffffffffffffffu;
   request.sampling.stop = {"\n\n", "Ende"};
   request.sampling.ignore_eos = true;
+  request.sampling.logprobs = 3;
   request.priority = Priority::kBatch;
   request.deadline_ms = 90000;
   request.next_index = 5;
@@ -65,6 +66,7 @@ inline Hello hello() {
   made.incarnation = 1ull << 60;
   made.pid = 4711;
   made.credits = 32;
+  made.is_settled = true;
   made.model = ModelFacts{"demo-model", "qwen2_5_vl", 2048, 16, 96, 784, 4, 1024};
   made.held = {HeldSequence{id(), 1, 9}, HeldSequence{id(9), 2, 0}};
   return made;
@@ -77,20 +79,24 @@ inline Step step() {
   running.index = 4;
   running.token_ids = {5, 6};
   running.token_texts = {"", "é"};
+  running.logprobs = {{5, -0.25F}, {7, -1.0F}, {6, -0.5F}, {6, -0.5F}};
   running.images_released = true;
   SequenceUpdate failed;
   failed.id = id(9);
   failed.attempt = 2;
   failed.ended = true;
-  failed.end = SequenceEnd{SequenceEnd::Kind::kError, "", Code::kTooLarge, "needs 9, has 8", 10, 4};
+  failed.end =
+      SequenceEnd{SequenceEnd::Kind::kError, "", Code::kTooLarge, "needs 9, has 8", 10, 4, 0};
   SequenceUpdate stopped = failed;
-  stopped.end = SequenceEnd{SequenceEnd::Kind::kStop, "tail", Code::kInternal, "", 10, 4};
+  stopped.end = SequenceEnd{SequenceEnd::Kind::kStop, "tail", Code::kInternal, "", 10, 4, 3};
   Step made;
   made.incarnation = 77;
   made.step = 1234567;
   made.num_running = 3;
   made.kv_blocks_free = 100;
   made.kv_blocks_total = 128;
+  made.kv_blocks_cached = 50;
+  made.is_settled = true;
   made.updates = {running, failed, stopped};
   return made;
 }
@@ -100,7 +106,7 @@ inline Done done() {
   made.id = id();
   made.reason = FinishReason::kError;
   made.text = "…";
-  made.usage = Usage{100, 64, 12};
+  made.usage = Usage{100, 64, 12, 96};
   made.attempts = 2;
   made.timings = Timings{1.5, 20.25, 300.0};
   made.code = Code::kQuarantined;

@@ -85,6 +85,33 @@ TEST_F(Ledger, AnEndIsKeptWithTailAndErrorUntilErased) {
   EXPECT_TRUE(scan_ledger(memory.span())->records.empty());
 }
 
+TEST_F(Ledger, LogprobsAreKeptWithTheirTokens) {
+  const std::vector<TokenLogprob> told{{7, -1}, {1, -0.5F}, {8, -2}, {8, -2}, {9, -3}, {2, -0.25F}};
+  {
+    LedgerWriter ledger = writer();
+    RecordSpec with = spec(1);
+    with.logprobs_per_token = 2;
+    EXPECT_EQ(LedgerWriter::run_bytes(with),
+              LedgerWriter::run_bytes(spec(1)) + 16 * with.max_tokens);
+    const auto index = *ledger.publish(with);
+    ASSERT_TRUE(ledger.append(index, std::span(kIds).first(1), std::span(kTexts).first(1),
+                              std::span(told).first(2)));
+    ASSERT_TRUE(ledger.append(index, std::span(kIds).subspan(1), std::span(kTexts).subspan(1),
+                              std::span(told).subspan(2)));
+    TerminalRecord terminal;
+    terminal.reason = 1;
+    terminal.cached_tokens = 48;
+    ASSERT_TRUE(ledger.finish(index, terminal));
+  }
+  const LedgerWriter next = writer();
+  const RecordView& view = next.scan().records.at(0);
+  EXPECT_EQ(std::vector(view.logprobs.begin(), view.logprobs.end()), told);
+  EXPECT_EQ(view.text, "onethree");
+  EXPECT_EQ(view.terminal.cached_tokens, 48u);
+  const auto part = next.logprobs_between(view.index, 1, 2);
+  EXPECT_EQ(std::vector(part.begin(), part.end()), std::vector(told.begin() + 2, told.begin() + 4));
+}
+
 TEST_F(Ledger, AppendIsAllOrNothingAndNamesTheNumbers) {
   LedgerWriter ledger = writer();
   const auto index = *ledger.publish(spec(1));

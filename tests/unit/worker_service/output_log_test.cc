@@ -62,6 +62,30 @@ TEST(OutputLog, LongOutputComesInPieces) {
   EXPECT_EQ(said[0].end.text, "tail");
 }
 
+TEST(OutputLog, LogprobsStayWithTheirTokens) {
+  const auto with = [](std::uint32_t index, std::vector<std::int32_t> ids) {
+    SequenceUpdate made = update(1, index, ids);
+    for (const std::int32_t token : ids)
+      for (int i = 0; i < 3; ++i) made.logprobs.push_back({token, static_cast<float>(-i)});
+    return made;
+  };
+  OutputLog log;
+  log.open({id(1), 1}, 0, false);
+  log.add(with(0, {10, 11, 12}));
+  log.add(with(3, {13}));
+  log.add(update(2, 0, {20}));
+  EXPECT_EQ(log.take_unsent(1, 2).at(0).logprobs, with(0, {10, 11}).logprobs);
+  log.acknowledge(1);
+  (void)log.held();
+  ASSERT_TRUE(log.resume({{{id(1), 1, 3}, {id(2), 1, 0}}}));
+  const auto said = log.take_unsent(2, 100);
+  EXPECT_EQ(said.at(0).token_ids, (std::vector<std::int32_t>{13}));
+  EXPECT_EQ(said[0].logprobs, with(3, {13}).logprobs);
+  EXPECT_TRUE(said.at(1).logprobs.empty());
+  log.add(with(4, {14}));
+  EXPECT_EQ(log.take_unsent(3, 100).at(0).logprobs, with(4, {14}).logprobs);
+}
+
 TEST(OutputLog, AcknowledgedOutputIsForgottenAndAnEndedSequenceWithIt) {
   OutputLog log;
   log.open({id(1), 1}, 0, false);

@@ -28,6 +28,13 @@ std::vector<ChatMessage> to_chat(const GenerateRequest& request,
   return chat;
 }
 
+bool has_content(const GenerateRequest& request) {
+  for (const Message& message : request.messages)
+    for (const ContentPart& part : message.content)
+      if (part.kind == ContentPart::Kind::kImage || !part.text.empty()) return true;
+  return false;
+}
+
 class QwenInputProcessor final : public InputProcessor {
  public:
   QwenInputProcessor(Tokenizer tokenizer, const QwenConfig& config,
@@ -76,6 +83,8 @@ Result<Prompt> QwenInputProcessor::build(const GenerateRequest& request,
     return Error(Code::kTooLarge, "the request has " + std::to_string(images.size()) +
                                       " images, at most " + std::to_string(limits_.max_images) +
                                       " are taken");
+  if (!has_content(request))
+    return Error(Code::kInvalidArgument, "the prompt is empty: no message has text or an image");
   std::vector<std::uint32_t> image_order;
   const std::vector<ChatMessage> chat = to_chat(request, image_order);
   const RenderedPrompt rendered = FACET_TRY(render_qwen2_5_vl(chat));
