@@ -53,8 +53,6 @@ count = {workers}
 runtime_dir = "{folder}/run"
 {broker}
 [ring]
-ingest_bytes = "64MiB"
-pixel_bytes = "128MiB"
 {ring}
 [decoder]
 processes = 2
@@ -76,6 +74,7 @@ class Daemon:
         self.folder = tempfile.mkdtemp(prefix="facet-pool-")
         self.config = os.path.join(self.folder, "facet.toml")
         self.num_workers = workers
+        sections.setdefault("ring", 'ingest_bytes = "64MiB"\npixel_bytes = "128MiB"')
         lines = {name: sections.get(name, "")
                  for name in ("worker", "broker", "ring", "decoder", "supervisor")}
         with open(self.config, "w", encoding="utf-8") as file:

@@ -1,6 +1,7 @@
 """What the echo engine must answer, computed apart from Facet: worker/echo/README.md in Python."""
 
 import ctypes
+import functools
 import io
 import struct
 
@@ -44,12 +45,15 @@ def prompt_digest(request):
     return xxh3(data + number(len(stops)) + b"".join(text(s) for s in stops))
 
 
+@functools.lru_cache(maxsize=1024)
+def decoded(encoded):
+    """Width, height and pixels of an image."""
+    image = ImageOps.exif_transpose(Image.open(io.BytesIO(encoded))).convert("RGB")
+    return number(image.width) + number(image.height) + image.tobytes()
+
+
 def pixel_digest(images):
-    data = number(len(images))
-    for encoded in images:
-        image = ImageOps.exif_transpose(Image.open(io.BytesIO(encoded))).convert("RGB")
-        data += number(image.width) + number(image.height) + image.tobytes()
-    return xxh3(data)
+    return xxh3(number(len(images)) + b"".join(decoded(encoded) for encoded in images))
 
 
 def token_text(token):
@@ -68,19 +72,54 @@ def logprobs(tokens, count):
     return pairs
 
 
+def step(request, prompt, pixels, tokens):
+    """The token after `tokens`, or how the answer ends there."""
+    params = request.params
+    if len(tokens) >= params["max_tokens"]:
+        return "length"
+    state = number(prompt) + number(pixels) + number(len(tokens))
+    value = xxh3(state + struct.pack(f"<{len(tokens)}i", *tokens))
+    stop = (value >> 32) % STOP_ONE_IN == 0
+    if stop and not params.get("ignore_eos") and len(tokens) >= params.get("min_tokens", 0):
+        return "stop"
+    return value % VOCABULARY
+
+
+def text_of(tokens):
+    out, held = "", ""
+    for token in tokens:
+        now, next_held = token_text(token)
+        out, held = out + held + now, next_held
+    return out + held
+
+
 def answer(request):
     """(tokens, text, finish_reason) of a request with an explicit max_tokens."""
     prompt, pixels = prompt_digest(request), pixel_digest(request.images)
-    tokens, out, held = [], "", ""
-    params = request.params
+    tokens = []
     while True:
-        if len(tokens) >= params["max_tokens"]:
-            return tokens, out + held, "length"
-        state = number(prompt) + number(pixels) + number(len(tokens))
-        value = xxh3(state + struct.pack(f"<{len(tokens)}i", *tokens))
-        stop = (value >> 32) % STOP_ONE_IN == 0
-        if stop and not params.get("ignore_eos") and len(tokens) >= params.get("min_tokens", 0):
-            return tokens, out + held, "stop"
-        tokens.append(value % VOCABULARY)
-        now, next_held = token_text(tokens[-1])
-        out, held = out + held + now, next_held
+        after = step(request, prompt, pixels, tokens)
+        if isinstance(after, str):
+            return tokens, text_of(tokens), after
+        tokens.append(after)
+
+
+def why_not_by_attempts(request):
+    """Of an answered request with the drift mark, whose attempts answer differently: tokens come
+    from one attempt after the other, never from a former one again, and the last attempt of all
+    ends the answer. Returns what contradicts that, or ""."""
+    prompt, pixels = prompt_digest(request), pixel_digest(request.images)
+    last = request.done["attempts"]
+    prompts = [xxh3(number(prompt) + number(attempt)) for attempt in range(1, last + 1)]
+    attempt = 1
+    for index, token in enumerate(request.tokens):
+        while step(request, prompts[attempt - 1], pixels, request.tokens[:index]) != token:
+            attempt += 1
+            if attempt > last:
+                return f"token {index} is of no attempt from the one before it up to {last}"
+    end = step(request, prompts[last - 1], pixels, request.tokens)
+    if end != request.done["finish_reason"]:
+        return f"attempt {last} would have gone on with {end}"
+    if request.text != text_of(request.tokens) + f"#{last}":
+        return f"the text ends with {request.text[-4:]!r} and not with attempt {last}"
+    return ""

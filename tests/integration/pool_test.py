@@ -169,7 +169,7 @@ class Limits(PoolTest):
 
     def test_full_ring_refuses_with_a_hint_and_all_get_through(self):
         _, client = self.pool(workers=2, worker="echo.token_us = 500",
-                              ring="# small", broker="max_ingest_bytes_per_client = \"4MiB\"")
+                              broker="max_ingest_bytes_per_client = \"4MiB\"")
         image = big_noise_png(SEED)
         requests = [Request(f"{i}", [image], {"max_tokens": 20}) for i in range(12)]
         client.run(requests, in_flight=12)

@@ -66,6 +66,13 @@ std::uint64_t echo_prompt_digest(const GenerateRequest& request) {
   return digest.value();
 }
 
+std::uint64_t echo_drift_digest(std::uint64_t prompt_digest, std::uint32_t attempt) {
+  Digest digest;
+  digest.number(prompt_digest);
+  digest.number(attempt);
+  return digest.value();
+}
+
 std::uint64_t echo_pixel_digest(std::span<const ImageView> images) {
   Digest digest;
   digest.number(images.size());

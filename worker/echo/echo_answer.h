@@ -19,6 +19,10 @@ inline constexpr std::uint32_t kEchoStopOneIn = 64;  // chance of a stop at each
 // The request's id, deadline, priority and attempt are left out: they must not change an answer.
 std::uint64_t echo_prompt_digest(const GenerateRequest& request);
 
+// Stands for the prompt's digest where the prompt has the drift mark (echo_hook.h): another one in
+// each attempt.
+std::uint64_t echo_drift_digest(std::uint64_t prompt_digest, std::uint32_t attempt);
+
 // Digest of all images, read again from where they lie: sizes, order and every pixel.
 std::uint64_t echo_pixel_digest(std::span<const ImageView> images);
 

@@ -100,6 +100,10 @@ Status EchoEngine::add(SequenceSpec spec) {
     }
   }
   sequence.prompt_digest = echo_prompt_digest(spec.request);
+  sequence.drifts = has_drift_mark(spec.request);
+  if (sequence.drifts) {
+    sequence.prompt_digest = echo_drift_digest(sequence.prompt_digest, spec.attempt);
+  }
   sequence.text_tokens = static_cast<std::uint32_t>(text_tokens);
   sequence.image_tokens = static_cast<std::uint32_t>(image_tokens);
   sequence.tokens = spec.committed;
@@ -179,9 +183,10 @@ Status EchoEngine::advance(Sequence& sequence, SequenceUpdate& update) {
 void EchoEngine::make_token(Sequence& sequence, SequenceUpdate& update) {
   const SamplingParams& sampling = sequence.spec.request.sampling;
   std::string held = sequence.tokens.empty() ? "" : echo_text(sequence.tokens.back()).held;
+  const std::string signature = sequence.drifts ? "#" + std::to_string(update.attempt) : "";
   if (update.index >= sampling.max_tokens) {
     end_with(update, SequenceEnd::Kind::kLength);
-    update.end.text = std::move(held);
+    update.end.text = held + signature;
     return;
   }
   const std::uint64_t pixels = echo_pixel_digest(sequence.spec.images);
@@ -195,7 +200,7 @@ void EchoEngine::make_token(Sequence& sequence, SequenceUpdate& update) {
   const EchoStep next = echo_step(sequence.prompt_digest, pixels, sequence.tokens);
   if (next.stop && !sampling.ignore_eos && update.index >= sampling.min_tokens) {
     end_with(update, SequenceEnd::Kind::kStop);
-    update.end.text = std::move(held);
+    update.end.text = held + signature;
     return;
   }
   EchoText text = echo_text(next.token);
@@ -205,7 +210,7 @@ void EchoEngine::make_token(Sequence& sequence, SequenceUpdate& update) {
   if (sampling.logprobs) update.logprobs = echo_logprobs(next.token, *sampling.logprobs);
   if (update.index + 1 == sampling.max_tokens) {
     end_with(update, SequenceEnd::Kind::kLength);
-    update.end.text = std::move(text.held);
+    update.end.text = text.held + signature;
   }
 }
 

@@ -48,6 +48,7 @@ class EchoEngine : public Engine {
     std::uint32_t image_tokens = 0;
     std::vector<std::int32_t> tokens;  // committed ones and those made here
     std::optional<EchoHook> hook;
+    bool drifts = false;
     bool cancelled = false;
   };
 

@@ -15,6 +15,7 @@ namespace facet {
 namespace {
 
 constexpr std::string_view kMark = "\x01" "crash:";
+constexpr std::string_view kDriftMark = "\x01" "drift";
 
 constexpr std::array<std::pair<std::string_view, EchoHookKind>, 8> kKinds = {{
     {"segv", EchoHookKind::kSegv},
@@ -71,6 +72,15 @@ std::optional<EchoHook> find_echo_hook(const GenerateRequest& request) {
     }
   }
   return std::nullopt;
+}
+
+bool has_drift_mark(const GenerateRequest& request) {
+  for (const Message& message : request.messages) {
+    for (const ContentPart& part : message.content) {
+      if (part.text.find(kDriftMark) != std::string::npos) return true;
+    }
+  }
+  return false;
 }
 
 void act_on_process(EchoHookKind kind) {

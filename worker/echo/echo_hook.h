@@ -32,6 +32,10 @@ struct EchoHook {
 std::optional<EchoHook> find_echo_hook(const GenerateRequest& request);
 std::optional<EchoHook> parse_echo_hook(std::string_view text);
 
+// A prompt that contains "\x01drift" is answered differently in each attempt, as by a model whose
+// arithmetic depends on the batch; the text ends with "#" and the attempt that ended it.
+bool has_drift_mark(const GenerateRequest& request);
+
 // Carries out a hook that ends or stops the process. Returns for kEngine, kFail and kPreempt.
 void act_on_process(EchoHookKind kind);
 

@@ -1,5 +1,7 @@
 // facet-worker-echo: the worker's service around the echo engine.
+#include <cstdlib>
 #include <memory>
+#include <sstream>
 #include <utility>
 
 #include "worker/echo/echo_engine.h"
@@ -7,10 +9,22 @@
 
 namespace {
 
+// FACET_ECHO_TOKEN_US="1000 1000 3000": step times of the workers in their order, for tests with
+// workers of unequal speed. Those that it does not name keep the configuration's.
+int token_us_of(std::uint32_t worker, int configured) {
+  const char* each = std::getenv("FACET_ECHO_TOKEN_US");
+  std::istringstream words(each != nullptr ? each : "");
+  int token_us = configured;
+  for (std::uint32_t i = 0; i <= worker; ++i) {
+    if (!(words >> token_us)) return configured;
+  }
+  return token_us;
+}
+
 facet::Result<std::unique_ptr<facet::Engine>> make_engine(const facet::EngineContext& context) {
   const facet::WorkerConfig& worker = context.config.worker;
   const facet::EchoOptions options{
-      .step_time = worker.echo.token_us * facet::Nanos{1000},
+      .step_time = token_us_of(context.worker, worker.echo.token_us) * facet::Nanos{1000},
       .memory_bytes = worker.echo.memory_bytes,
       .max_lanes = static_cast<std::uint32_t>(worker.max_lanes),
       .capacity = static_cast<std::uint32_t>(worker.credits),

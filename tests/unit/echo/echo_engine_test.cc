@@ -281,6 +281,23 @@ TEST(EchoEngine, HooksActAtTheirPositionAndAttempt) {
   EXPECT_FALSE(engine->step().has_value());
 }
 
+TEST(EchoEngine, DriftMarkMakesEachAttemptAnotherOneThatSignsItsEnd) {
+  const GenerateRequest request = ask("\x01" "drift please");
+  std::set<std::vector<std::int32_t>> seen;
+  for (std::uint32_t attempt = 1; attempt <= 3; ++attempt) {
+    auto engine = make_engine();
+    ASSERT_TRUE(engine->add({request.id, attempt, request, {}, {7, 8, 9}}));
+    const Answer answer = finish(*engine)[request.id];
+    EXPECT_EQ(answer.tokens.size(), 37u);
+    EXPECT_TRUE(answer.text.ends_with("#" + std::to_string(attempt))) << answer.text;
+    seen.insert(answer.tokens);
+  }
+  EXPECT_EQ(seen.size(), 3u);
+  GenerateRequest by_itself = ask("\x01" "drift please", 4000);
+  by_itself.sampling.ignore_eos = false;
+  EXPECT_TRUE(run(by_itself).text.ends_with("#1"));
+}
+
 TEST(EchoEngine, HoldsTheMemoryItWasToldToAndTicksMeanwhile) {
   int ticks = 0;
   EchoOptions options{.step_time = 0, .memory_bytes = 200 << 20};

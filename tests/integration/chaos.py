@@ -1,0 +1,380 @@
+"""Many requests while processes of every kind are killed and stopped.
+
+    chaos.py BIN_DIR [--requests N] [--seed S] [--kills N] [--broker PROGRAM] [--attacks]
+             [--must-fail SEEDS] [--batch]
+
+The questions are asked once undisturbed; the answers must be those that pool_oracle.py computes.
+Then they are asked again and again, under new ids, while signals hit workers, the decoder, its
+children and the broker (chaos_schedule.py). Every answer must be the same, and afterwards
+everything must be back at its baseline (chaos_books.py).
+
+The last line is one JSON object:
+  requests, kills, stops   asked; signals sent that end a process, and SIGSTOPs
+  broker_kills             of the kills
+  retried                  requests that took more than one attempt
+  lost                     no end, an end by an error, or tokens that never came
+  doubled                  tokens or ends that came twice
+  changed                  answers that are not those of the undisturbed run or of the computation
+  leaked                   descriptors, threads, processes, shared memory, slots, records
+  innocent                 workers ended by the broker, or blamed, though none had broken a rule;
+                           brokers that died by themselves
+Exit code 0: the last five are 0, and kills and retried reached their minimum. With --must-fail,
+which is for brokers with a broken rule: in one of SEEDS runs lost, doubled, changed or leaked was
+not 0.
+"""
+
+import argparse
+import ctypes
+import json
+import os
+import random
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+
+import chaos_books
+import chaos_schedule
+import pool_oracle
+from chaos_client import ChaosClient, run_load
+from pool_client import Client, Request
+from pool_daemon import Daemon, wait_until
+from pool_images import big_noise_png, draw, encode, mixed_images, write_folder
+
+NUM_IMAGES = 120
+NUM_BIG = 6
+MAX_QUESTIONS = 1000  # different ones, at most a quarter of the requests, which repeat them
+MIN_QUESTIONS = 200
+IN_FLIGHT = 84  # less than the credits of all workers: who loses its worker finds another
+STALL_S = 40.0  # nothing moved for so long: what is open is lost
+DRIFT = "\x01drift "  # makes an answer differ from attempt to attempt: worker/echo/README.md
+MIN_RETRIED = 0.3
+HAND = 1.4  # cards for each kill that is wanted: not every card finds its victim
+PR_SET_CHILD_SUBREAPER = 36
+
+RING = 'ingest_bytes = "64MiB"\npixel_bytes = "40MiB"'
+
+
+def make_images(seed):
+    rng = random.Random(seed)
+    big = [encode(draw(rng, 1500, 1000), rng) for _ in range(NUM_BIG)]
+    return mixed_images(seed, NUM_IMAGES - 1) + [big_noise_png(seed)], big
+
+
+def make_questions(seed, count, images, big, drift_every):
+    rng = random.Random(seed)
+    questions = []
+    for i in range(count):
+        if i % 10 == 9:
+            chosen = []
+        elif i % 16 == 3:
+            chosen = [rng.choice(big)]
+        else:
+            chosen = [images[i % len(images)]] + rng.choices(images, k=rng.choice([0, 0, 1, 2]))
+        prompt = f"What is in picture {i}?"
+        questions.append(Request(
+            DRIFT + prompt if i % drift_every == 1 else prompt, chosen,
+            {"max_tokens": rng.randint(8, 40), "seed": rng.randrange(1 << 63),
+             "ignore_eos": rng.random() < 0.7},
+            priority=rng.choice(["batch", "interactive"])))
+    return questions
+
+
+def num_questions(num_requests):
+    return min(num_requests, max(MIN_QUESTIONS, num_requests // 4), MAX_QUESTIONS)
+
+
+def again(question):
+    """The same question under a new id."""
+    return Request(question.prompt, question.images, question.params, priority=question.priority)
+
+
+def result(request):
+    return request.tokens, request.text, request.done["finish_reason"]
+
+
+class Verdict:
+    """What became of the requests of a disturbed run."""
+
+    def __init__(self):
+        self.lost, self.doubled, self.changed, self.innocent = [], [], [], []
+
+    def judge(self, name, request, expected):
+        done = request.done
+        if done is None:
+            self.lost.append(f"{name}: no end; refused: {request.refused}")
+        elif request.cancel_sent and done["finish_reason"] == "cancelled":
+            if not request.prompt.startswith(DRIFT):
+                if request.tokens != expected[0][:len(request.tokens)]:
+                    self.changed.append(f"{name}: not the beginning: {request.tokens}")
+        elif done["finish_reason"] == "error":
+            self.lost.append(f"{name}: {done['code']}: {done['message']}")
+        elif request.prompt.startswith(DRIFT):
+            if why := pool_oracle.why_not_by_attempts(request):
+                self.changed.append(f"{name}: {why}")
+        elif result(request) != expected:
+            self.changed.append(f"{name}: {result(request)} {expected}")
+
+    def judge_broker(self, statuses, schedule):
+        """`statuses`: the last of each epoch."""
+        for epoch, status in sorted(statuses.items()):
+            if number := status["counters"]["protocol_kills"]:
+                self.innocent.append(f"broker {epoch} ended {number} workers")
+            if number := sum(w["own_fault_deaths"] for w in status["workers"]):
+                self.innocent.append(f"broker {epoch}: {number} deaths by own fault")
+            if status["conservation"] != "ok":
+                self.innocent.append(f"broker {epoch}: {status['conservation']}")
+        most = 1 + schedule.kills.get("broker", 0) + schedule.stops.get("broker", 0)
+        if max(statuses, default=1) > most:
+            self.innocent.append(f"{max(statuses)} brokers, {most} at most by the schedule")
+
+
+class Run:
+    """One daemon from its start to its end."""
+
+    def __init__(self, options, seed):
+        self.options = options
+        self.seed = seed
+        self.verdict = Verdict()
+        self.leaked = {}
+
+    def say(self, text):
+        print(text, flush=True)
+
+    def run(self):
+        """Returns the figures."""
+        options = self.options
+        images, big = make_images(self.seed)
+        self.big = set(big)
+        questions = make_questions(self.seed, num_questions(options.requests),
+                                   images, big, drift_every=2 if options.attacks else 7)
+        bin_dir = with_broker(options.bin_dir, options.broker)
+        config = dict(chaos_schedule.CONFIG, ring=RING)
+        if options.attacks:  # no broker dies, nobody comes back for its stream
+            config["broker"] = "record_ttl_s = 2"
+        try:
+            with Daemon(bin_dir, **config) as pool:
+                self.ask_quietly(pool, questions)
+                figures = self.disturb(pool, questions)
+                if options.batch:
+                    self.batch(pool, images)
+                self.count_leaks(pool)
+                if (code := pool.stop()) != 0:
+                    self.leaked["exit code of facetd"] = (0, code)
+                figures |= {"changed": len(self.verdict.changed), "leaked": len(self.leaked)}
+        finally:
+            if bin_dir != options.bin_dir:
+                shutil.rmtree(bin_dir)
+        return figures
+
+    def ask_quietly(self, pool, questions):
+        client = Client(pool.socket_path)
+        wait_until(lambda: sum(w["state"] == "ready" for w in client.status()["workers"])
+                   == pool.num_workers, 30, "workers ready")
+        started = time.monotonic()
+        client.run(questions, in_flight=IN_FLIGHT, timeout_s=60 + len(questions))
+        seconds = time.monotonic() - started
+        self.expected = [pool_oracle.answer(q) for q in questions]
+        for index, question in enumerate(questions):
+            if question.done is None:
+                raise AssertionError(f"undisturbed question {index}: {question.refused}")
+            if question.prompt.startswith(DRIFT):
+                why = pool_oracle.why_not_by_attempts(question)
+            else:
+                why = "" if result(question) == self.expected[index] else "not as computed"
+            if why or question.done["attempts"] != 1:
+                raise AssertionError(f"undisturbed question {index}: {why} {question.done}")
+        client.close()
+        self.say(f"undisturbed: {len(questions)} requests in {seconds:.1f} s, all as computed")
+        self.path = pool.socket_path
+        self.watcher = Client(self.path)
+        self.before = chaos_books.take(pool, self.watcher)
+
+    def disturb(self, pool, questions):
+        options = self.options
+        requests = [again(questions[i % len(questions)]) for i in range(options.requests)]
+        for request in requests:
+            request.cancel_sent = False
+            request.is_big = request.images[:1] and request.images[0] in self.big
+        cards = chaos_schedule.ATTACKS if options.attacks else chaos_schedule.DECK
+        hand = chaos_schedule.deal(cards, round(HAND * options.kills), random.Random(self.seed))
+        schedule = chaos_schedule.Schedule(pool, hand, self.seed, len(requests))
+        clients = [ChaosClient(pool.socket_path, watches) for watches in (True, True, False)]
+
+        def on_turn(num_finished):
+            schedule.num_finished = num_finished
+            if schedule.cancel_wanted.is_set():
+                schedule.cancel_wanted.clear()
+                cancel_what_waits(clients)
+
+        started = time.monotonic()
+        schedule.start()
+        try:
+            run_load(clients, requests, IN_FLIGHT, on_turn, STALL_S)
+        finally:
+            schedule.stopping.set()
+            schedule.join()
+        seconds = time.monotonic() - started
+        if schedule.error is not None:
+            raise schedule.error
+        return self.sum_up(pool, clients, schedule, requests, questions, seconds)
+
+    def sum_up(self, pool, clients, schedule, requests, questions, seconds):
+        verdict = self.verdict
+        for index, request in enumerate(requests):
+            verdict.judge(f"request {index}", request, self.expected[index % len(questions)])
+        for client in clients:
+            for kind, text in client.violations:
+                getattr(verdict, kind).append(text)
+            client.close()
+        statuses = clients[0].statuses
+        last = self.watcher_status()
+        statuses[last["epoch"]] = last
+        verdict.judge_broker(statuses, schedule)
+        retried = sum(r.done is not None and r.done["attempts"] > 1 for r in requests)
+        most = max((r.done["attempts"] for r in requests if r.done), default=0)
+        self.say(f"disturbed: {seconds:.1f} s; played {schedule.played}; killed {schedule.kills}; "
+                 f"stopped {schedule.stops}; most attempts {most}; cancelled "
+                 f"{sum(r.cancel_sent for r in requests)}; reconnected "
+                 f"{[c.num_reconnects for c in clients]}; epoch {last['epoch']}")
+        return {"requests": len(requests), "kills": sum(schedule.kills.values()),
+                "stops": sum(schedule.stops.values()),
+                "broker_kills": schedule.kills.get("broker", 0), "retried": retried,
+                "lost": len(verdict.lost), "doubled": len(verdict.doubled),
+                "changed": 0, "leaked": 0,
+                "innocent": len(verdict.innocent), "seconds": round(seconds, 1),
+                "seed": self.seed}
+
+    def watcher_status(self):
+        self.watcher.close()  # it does not follow a new broker
+        self.watcher = Client(self.path)
+        return self.watcher.status(timeout_s=15)
+
+    def count_leaks(self, pool):
+        self.leaked = chaos_books.leaks(pool, self.watcher, self.before, timeout_s=40)
+
+    def batch(self, pool, images):
+        """`facet batch` over a folder, undisturbed and disturbed: the same lines."""
+        with tempfile.TemporaryDirectory(prefix="facet-batch-") as folder:
+            pictures = os.path.join(folder, "pictures")
+            os.mkdir(pictures)
+            write_folder(pictures, images)
+            quiet = run_batch(pool, pictures, os.path.join(folder, "quiet.jsonl"))
+            hand = chaos_schedule.deal({"kill worker": 8, "kill decoder": 1, "kill child": 2,
+                                        "kill broker": 1}, 12, random.Random(self.seed))
+            schedule = chaos_schedule.Schedule(pool, hand, self.seed, 0)
+            schedule.start()
+            disturbed = run_batch(pool, pictures, os.path.join(folder, "disturbed.jsonl"))
+            schedule.stopping.set()
+            schedule.join()
+        for name in quiet.keys() | disturbed.keys():
+            if quiet.get(name) != disturbed.get(name):
+                self.verdict.changed.append(f"facet batch, {name}: {disturbed.get(name)}")
+        self.say(f"facet batch: {len(quiet)} lines, killed {schedule.kills}")
+
+
+def cancel_what_waits(clients):
+    for client in clients:
+        for request in client.open.values():
+            if request.accepted and not request.tokens and request.is_big:
+                request.cancel_sent = True
+                client.cancel(request)
+
+
+def run_batch(pool, folder, out):
+    command = [os.path.join(pool.bin_dir, "facet"), "batch", folder, "-p", "Describe it.",
+               "-o", out, "--socket", pool.socket_path, "--max-tokens", "24"]
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True,
+                          timeout=120, check=False)
+    if done.returncode != 0:
+        raise AssertionError(f"facet batch: exit {done.returncode}\n{done.stderr[-2000:]}")
+    lines = {}
+    with open(out, encoding="utf-8") as file:
+        for line in file:
+            entry = json.loads(line)
+            name = os.path.basename(entry["image"])
+            if name in lines:
+                raise AssertionError(f"{name} stands twice")
+            lines[name] = (entry["token_ids"], entry["text"], entry["finish_reason"])
+    return lines
+
+
+def with_broker(bin_dir, broker):
+    """`bin_dir`, or a copy of it with another facet-broker: facetd starts its neighbours."""
+    if broker is None:
+        return bin_dir
+    folder = tempfile.mkdtemp(prefix="facet-bin-")
+    for name in ("facetd", "facet-decoder", "facet-worker-echo", "facet"):
+        shutil.copy2(os.path.join(bin_dir, name), folder)
+    shutil.copy2(broker, os.path.join(folder, "facet-broker"))
+    return folder
+
+
+def failures_of(figures):
+    return [f"{name} is {figures[name]}"
+            for name in ("lost", "doubled", "changed", "leaked", "innocent") if figures[name]]
+
+
+def shortfalls_of(figures, options):
+    if options.attacks:  # their number depends on the luck of the lurker
+        return []
+    found = []
+    if figures["kills"] + figures["stops"] < options.kills:
+        found.append(f"only {figures['kills'] + figures['stops']} kills and stops")
+    if figures["broker_kills"] < options.kills // 10:
+        found.append(f"only {figures['broker_kills']} kills of the broker")
+    if figures["retried"] < MIN_RETRIED * figures["requests"]:
+        found.append(f"only {figures['retried']} requests with a second attempt")
+    return found
+
+
+def print_examples(run):
+    for kind in ("lost", "doubled", "changed", "innocent"):
+        for text in getattr(run.verdict, kind)[:5]:
+            print(f"{kind}: {text[:1500]}", flush=True)
+    for what, (before, after) in run.leaked.items():
+        print(f"leaked: {what}: {before} before, {after} after", flush=True)
+
+
+def parse_options():
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("bin_dir")
+    parser.add_argument("--requests", type=int, default=2000)
+    parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(1 << 30))
+    parser.add_argument("--kills", type=int, help="at least so many kills and stops; "
+                        "a twentieth of the requests, at least 100, if left out")
+    parser.add_argument("--broker", help="another facet-broker")
+    parser.add_argument("--attacks", action="store_true",
+                        help="only what a broker with a broken rule does not stand")
+    parser.add_argument("--must-fail", type=int, metavar="SEEDS")
+    parser.add_argument("--batch", action="store_true", help="facet batch as well")
+    options = parser.parse_args()
+    if options.kills is None:
+        options.kills = max(100, options.requests // 20)
+    return options
+
+
+def main():
+    options = parse_options()
+    ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    for seed in range(options.seed, options.seed + (options.must_fail or 1)):
+        print(f"seed {seed} (--seed)", flush=True)
+        run = Run(options, seed)
+        figures = run.run()
+        print_examples(run)
+        failures, shortfalls = failures_of(figures), shortfalls_of(figures, options)
+        print("; ".join(failures + shortfalls) or "nothing lost, doubled, changed or leaked",
+              flush=True)
+        print(json.dumps(figures), flush=True)
+        if options.must_fail is None:
+            return 1 if failures or shortfalls else 0
+        if any(figures[name] for name in ("lost", "doubled", "changed", "leaked")):
+            return 0
+    print(f"{options.must_fail} seeds found nothing wrong with {options.broker}", flush=True)
+    return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

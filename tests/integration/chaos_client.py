@@ -1,0 +1,167 @@
+"""A client that loses nothing, by the three rules of common/protocol/README.md, and keeps count."""
+
+import json
+import time
+
+import msgpack
+import zmq
+from zmq.utils.monitor import recv_monitor_message
+
+from pool_client import Client, ProtocolViolation
+
+SILENCE_S = 3.0  # without a message at all, or about a request
+NO_ANSWER_S = 6.0  # to a `generate`
+
+
+class ChaosClient(Client):
+    """One that `watches` sees its connection end and need not wait for silence.
+
+    Broken promises of the protocol are counted in `violations`, as (kind, text) with kind
+    "doubled" or "lost", and the client goes on.
+    """
+
+    def __init__(self, socket_path, watches):
+        super().__init__(socket_path)
+        self.path = socket_path
+        self.watches = watches
+        self.monitor = self.socket.get_monitor_socket(zmq.EVENT_DISCONNECTED) if watches else None
+        self.open = {}
+        self.violations = []
+        self.statuses = {}  # the last of each epoch
+        self.num_reconnects = 0
+
+    def close(self):
+        if self.monitor is not None:
+            self.socket.disable_monitor()
+        super().close()
+
+    def submit(self, request):
+        request.sent = time.monotonic()
+        request.epoch = None
+        self.open[request.id] = request
+        return super().submit(request)
+
+    def ask_again(self, request):
+        """What was accepted needs no images any more."""
+        if not request.accepted:
+            self.submit(request)
+            return
+        request.sent, request.epoch = time.monotonic(), None
+        self.attach(request, len(request.tokens))
+
+    def ask_for_status(self):
+        self.send({"v": 1, "type": "status"})
+
+    def reconnect(self):
+        self.close()
+        self.num_reconnects += 1
+        self.socket = zmq.Context.instance().socket(zmq.DEALER)
+        self.socket.setsockopt(zmq.LINGER, 0)
+        self.socket.setsockopt(zmq.SNDHWM, 0)
+        if self.watches:
+            self.monitor = self.socket.get_monitor_socket(zmq.EVENT_DISCONNECTED)
+        self.socket.connect("ipc://" + self.path)
+        self.last_heard = time.monotonic()
+        for request in list(self.open.values()):
+            if request.retry_at is None:
+                self.ask_again(request)
+
+    def turn(self):
+        """Handles all that is there; asks again where the rules say so."""
+        while True:
+            try:
+                frames = self.socket.recv_multipart(zmq.NOBLOCK)
+            except zmq.Again:
+                break
+            self.handle(frames)
+        self.open = {i: r for i, r in self.open.items() if not r.finished}
+        now = time.monotonic()
+        for request in list(self.open.values()):
+            if request.retry_at is not None and now >= request.retry_at:
+                self.submit(request)
+        if self.is_cut_off() or self.must_reconnect(now):
+            self.reconnect()
+
+    def is_cut_off(self):
+        cut = False
+        while self.monitor is not None and self.monitor.poll(0):
+            cut |= recv_monitor_message(self.monitor)["event"] == zmq.EVENT_DISCONNECTED
+        return cut
+
+    def must_reconnect(self, now):
+        waiting = [r for r in self.open.values() if r.retry_at is None]
+        if not waiting:
+            self.last_heard = now
+        if now - self.last_heard > SILENCE_S:
+            return True
+        for request in waiting:
+            if request.epoch is None and now - request.sent > NO_ANSWER_S:
+                return True
+            if request.epoch is not None and now - request.heard > SILENCE_S:
+                return True
+        return False
+
+    def handle(self, frames):
+        message = msgpack.unpackb(frames[0], raw=False)
+        self.last_heard = time.monotonic()
+        if message["type"] == "status":
+            status = json.loads(message["json"])
+            self.statuses[status["epoch"]] = status
+        elif message["type"] == "keepalive":
+            self.on_keepalive(message["epoch"])
+        try:
+            super().handle(frames)
+        except ProtocolViolation as broken:
+            known = self.requests.get(bytes(message.get("id", b"")))
+            is_gap = (message["type"] == "tokens" and known is not None
+                      and message["index"] > len(known.tokens))
+            self.violations.append(("lost" if is_gap else "doubled", str(broken)))
+
+    def on_keepalive(self, epoch):
+        for request in self.open.values():
+            if request.epoch == epoch:
+                request.heard = self.last_heard
+            elif request.epoch is not None:  # a new broker does not know that we listen
+                request.heard = 0.0
+
+    def on_accepted(self, request, message):
+        super().on_accepted(request, message)
+        request.epoch, request.heard = message["epoch"], self.last_heard
+
+    def on_tokens(self, request, message):
+        request.heard = self.last_heard
+        super().on_tokens(request, message)
+
+
+def run_load(clients, requests, in_flight, on_turn, stall_s):
+    """Asks all, at most `in_flight` at once, dealt out to the clients in turn.
+
+    Ends when all are finished or when nothing has moved for `stall_s`. `on_turn(num_finished)` is
+    called between turns.
+    """
+    waiting = list(reversed(requests))
+    num_started = num_open = num_asked = 0
+    moved, state = time.monotonic(), None
+    while waiting or num_open:
+        while waiting and num_open < in_flight:
+            clients[num_started % len(clients)].submit(waiting.pop())
+            num_started += 1
+            num_open += 1
+        poller = zmq.Poller()
+        for client in clients:
+            poller.register(client.socket, zmq.POLLIN)
+        poller.poll(10)
+        for client in clients:
+            client.turn()
+        num_open = sum(len(c.open) for c in clients)
+        on_turn(num_started - num_open)
+        now = time.monotonic()
+        if now > num_asked + 1.0:
+            num_asked = now
+            clients[0].ask_for_status()
+        now_state = num_started, num_open, sum(len(r.tokens) for c in clients
+                                               for r in c.open.values())
+        if now_state != state:
+            moved, state = now, now_state
+        if now - moved > stall_s:
+            return
