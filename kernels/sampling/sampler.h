@@ -1,7 +1,9 @@
 // Chooses the next token of every row from its logits, on the device: the order of operations, the
 // draw and the ties of worker/engine/sampler.h. A row's token is a function of its logits and its
-// lane alone: no sum runs over rows, and masses are added as 64-bit integers (2^-44 of the best
-// token's), so no order of threads shows.
+// lane alone: no sum runs over rows, and probability masses are added as 64-bit integers, so no
+// order of threads shows. A mass is fp32's exp(score - best) in units of 2^-44, and 0 for scores
+// more than 30 below the best: a draw differs from the CPU's where the random number falls within
+// about 1e-6 of a boundary between tokens. Where the best score is infinite, its lowest index.
 #pragma once
 
 #include <cstddef>
@@ -14,6 +16,7 @@ namespace facet::kernels {
 
 inline constexpr int kMaxTopLogprobs = 20;
 inline constexpr int kMaxEosTokens = 8;
+inline constexpr std::int32_t kMaxSampledVocab = 1 << 18;  // so many masses fit 64 bits
 
 // One lane's sampling, in device memory; written by the host when a sequence takes the lane.
 // 64-bit members first: the same layout for host and device.
@@ -33,7 +36,8 @@ struct SamplingLane {
   std::uint32_t reserved = 0;
 };
 
-// What the lane has seen of each token of the vocabulary: kInPrompt, and how often it was answered.
+// What the lane has seen of each token of the vocabulary: kInPrompt, and how often it was answered
+// (at most kAnsweredMask is counted).
 using TokenState = std::uint16_t;
 inline constexpr TokenState kInPrompt = 0x8000;
 inline constexpr TokenState kAnsweredMask = 0x7fff;
@@ -47,8 +51,10 @@ enum class SampleStatus : std::int32_t {
 struct SampledToken {
   std::int32_t token = -1;
   SampleStatus status = SampleStatus::kUnused;
-  float logprob = 0.0F;  // of the model's own distribution: before penalties and temperature
-  std::int32_t num_top = 0;
+  // Where the lane asks for it: of the model's own distribution, before penalties and temperature.
+  // NaN where the largest logit is infinite.
+  float logprob = 0.0F;
+  std::int32_t num_top = 0;  // entries of top_ids and top_logprobs, the most likely first
 };
 
 struct SamplerShape {
@@ -60,30 +66,29 @@ struct SamplerShape {
   std::int32_t eos[kMaxEosTokens] = {};  // banned before min_tokens
 };
 
-// All in device memory.
+// All in device memory. A lane stands in one row at most.
 struct SamplerArgs {
   const void* logits = nullptr;            // [rows, vocab]
   const std::int32_t* row_lane = nullptr;  // [rows]; -1: unused; null: row r is lane r
   SamplingLane* lanes = nullptr;           // read, and advanced
   TokenState* states = nullptr;            // [lanes, vocab]; null: no lane has penalties
   SampledToken* out = nullptr;             // [rows]
-  std::int32_t* top_ids = nullptr;         // [rows, kMaxTopLogprobs] or null
-  float* top_logprobs = nullptr;           // the same
+  std::int32_t* top_ids = nullptr;         // [rows, kMaxTopLogprobs]; null: num_top is 0
+  float* top_logprobs = nullptr;           // the same; both or none
   std::int32_t* last_tokens = nullptr;     // [lanes] or null: a dense copy for embed_tokens
   std::int32_t* positions = nullptr;  // [lanes, 3] or null: each is advanced by 1 with the token
   std::int32_t* lengths = nullptr;    // [lanes] or null: advanced by 1
-  void* workspace = nullptr;
 };
 
-std::size_t sampler_workspace_bytes(const SamplerShape& shape);
-
-// Two kernels: scores and partial results in slices of a row; then one block a row chooses. Bound
-// by the logits (and states, of lanes with penalties) read once; rows that draw read their fp32
-// scores a few times more from the L2 cache.
+// One block a row: one pass over the logits (and states, of lanes with penalties) for the maximum,
+// two more for a plain draw, four for each of top-k and top-p (two more where top-p ends among
+// equals), two and one a token for log probabilities; those after the first read the L2 cache.
+// Bound by what one SM reads from it.
 cudaError_t sample_tokens(const SamplerShape& shape, const SamplerArgs& args, const Launch& launch);
 
 // Zeroes a lane's states and marks its prompt, then counts `answered` (tokens committed on an
-// earlier attempt). token_ids in device memory, prompt first.
+// earlier attempt, at most kAnsweredMask). token_ids in device memory, prompt first; ids outside of
+// the vocabulary are passed over.
 cudaError_t reset_token_state(TokenState* state, std::int32_t vocab, const std::int32_t* token_ids,
                               std::int32_t num_prompt, std::int32_t num_answered,
                               const Launch& launch);
