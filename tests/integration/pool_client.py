@@ -23,6 +23,7 @@ class Request:
     params: dict = field(default_factory=dict)
     priority: str = "batch"
     deadline_ms: int | None = None
+    messages: list | None = None  # instead of one turn of all images and the prompt
     id: bytes = field(default_factory=lambda: os.urandom(16))
     # What came back:
     accepted: bool = False
@@ -42,8 +43,9 @@ class Request:
 def generate_message(request, next_index=0):
     parts = [{"type": "image", "image": i} for i in range(len(request.images))]
     parts.append({"type": "text", "text": request.prompt})
+    messages = request.messages or [{"role": "user", "content": parts}]
     message = {"v": 1, "type": "generate", "id": request.id, "images": len(request.images),
-               "messages": [{"role": "user", "content": parts}], "params": request.params,
+               "messages": messages, "params": request.params,
                "next": next_index, "priority": request.priority}
     if request.deadline_ms is not None:
         message["deadline_ms"] = request.deadline_ms
