@@ -11,7 +11,6 @@ import os
 import random
 import signal
 import tempfile
-import time
 
 from model_daemon import Goldens, ModelDaemon
 from pool_client import Client
@@ -21,33 +20,29 @@ TIME_LIMIT_S = 240  # for one batch, on a machine that does other things too
 
 
 class Killer:
-    """Called again and again while a batch runs: ends a process once its time has come."""
+    """Called again and again while a batch runs: ends a process whenever the next of some random
+    shares of all tokens has come, so that every kill hits requests in flight."""
 
-    def __init__(self, daemon, rng, num_kills, with_broker):
-        self.daemon, self.rng, self.left = daemon, rng, num_kills
+    def __init__(self, daemon, rng, requests, num_kills, with_broker):
+        self.daemon, self.rng, self.requests = daemon, rng, requests
+        total = sum(r.params["max_tokens"] for r in requests)
+        self.due = sorted(rng.uniform(0.01, 0.85) * total for _ in range(num_kills))
         self.broker_at = rng.randrange(num_kills) if with_broker else None
-        self.due = time.monotonic() + rng.uniform(0.05, 0.5)
         self.kills = []
 
     def __call__(self):
-        if self.left == 0 or time.monotonic() < self.due:
+        if not self.due or sum(len(r.tokens) for r in self.requests) < self.due[0]:
             return
-        if self.left - 1 == self.broker_at and self.daemon.pids("facet-broker"):
-            victim = self.daemon.broker()
-            self.kills.append("broker")
-        else:
-            workers = self.daemon.workers()
-            if not workers:
-                return
-            victim = self.rng.choice(workers)
-            self.kills.append("worker")
+        kind = "broker" if len(self.kills) == self.broker_at else "worker"
+        victims = self.daemon.pids("facet-" + kind)
+        if not victims:
+            return
         try:
-            os.kill(victim, signal.SIGKILL)
+            os.kill(self.rng.choice(victims), signal.SIGKILL)
         except ProcessLookupError:
-            self.kills.pop()
             return
-        self.left -= 1
-        self.due = time.monotonic() + self.rng.uniform(0.1, 0.9)
+        self.kills.append(kind)
+        self.due.pop(0)
 
 
 def wait_ready(client, count):
@@ -96,12 +91,12 @@ def check(bin_dir, name, rng, memory, max_tokens, num_kills, with_broker):
             client.close()
             print(f"{name}: nothing dies", flush=True)
             wrong += run_batch(daemon, goldens, [goldens.request(n, max_tokens) for n in order])[0]
-            killer = Killer(daemon, rng, num_kills, with_broker)
+            requests = [goldens.request(n, max_tokens) for n in order]
+            killer = Killer(daemon, rng, requests, num_kills, with_broker)
             print(f"{name}: processes are killed", flush=True)
-            found, again = run_batch(daemon, goldens,
-                                     [goldens.request(n, max_tokens) for n in order], killer)
+            found, again = run_batch(daemon, goldens, requests, killer)
             print(f"  killed: {', '.join(killer.kills)}", flush=True)
-            assert len(killer.kills) > 0 and again > 0, "no kill hit a request in flight"
+            assert len(killer.kills) == num_kills and again > 0, "no kill hit a request in flight"
             wrong += found
     return wrong
 
