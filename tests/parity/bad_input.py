@@ -59,11 +59,13 @@ WRONG = {
         (ask(user(0, 1, 2, 3, "?"), None, [SMALL] * 4), ("image 3", "3 images")),
     "more images than a message may name":
         (ask(user(*range(65)), None, [SMALL] * 65), ("image",)),
-    "an image named out of order": (ask(user(1, "x", 0), None, [SMALL] * 2), ("image 1", "image 0")),
+    "an image named out of order":
+        (ask(user(1, "x", 0), None, [SMALL] * 2), ("image 1", "image 0")),
     "an image not named": (ask(user("x"), None, [SMALL]), ("images", "1", "0")),
     "an image of an absurd shape": (ask(user(0), None, [png(4100, 14)]), ("image 0", "200")),
     "an image that is none": (ask(user(0), None, [b"GIF89a" + bytes(60)]), ("image 0",)),
-    "an unknown role": (ask([{"role": "narrator", "content": "x"}]), ("narrator", "system", "user")),
+    "an unknown role":
+        (ask([{"role": "narrator", "content": "x"}]), ("narrator", "system", "user")),
     "a role too long": (ask([{"role": "u" * 33, "content": "x"}]), ("role", "32")),
     "no messages": (ask([]), ("empty",)),
     "an empty prompt": (ask([{"role": "user", "content": ""}]), ("prompt is empty",)),
