@@ -6,6 +6,7 @@
 #include "broker/cli/batch_command.h"
 #include "broker/cli/exit_codes.h"
 #include "broker/cli/model_commands.h"
+#include "broker/cli/operator_commands.h"
 #include "broker/cli/run_command.h"
 #include "broker/cli/status_command.h"
 
@@ -16,6 +17,9 @@ struct AllOptions {
   RunOptions run;
   BatchOptions batch;
   StatusOptions status;
+  RestartOptions restart;
+  DrainOptions drain;
+  ReloadOptions reload;
   TokenizeOptions tokenize;
   PlanOptions plan;
 };
@@ -24,6 +28,9 @@ int dispatch(const CLI::App& app, const AllOptions& options) {
   if (app.got_subcommand("run")) return run_command(options.run);
   if (app.got_subcommand("batch")) return batch_command(options.batch);
   if (app.got_subcommand("status")) return status_command(options.status);
+  if (app.got_subcommand("restart")) return restart_command(options.restart);
+  if (app.got_subcommand("drain")) return drain_command(options.drain);
+  if (app.got_subcommand("reload")) return reload_command(options.reload);
   if (app.got_subcommand("tokenize")) return tokenize_command(options.tokenize);
   return plan_command(options.plan);
 }
@@ -40,6 +47,12 @@ int run_cli(int argc, char** argv) try {
                     options.batch);
   add_status_command(*app.add_subcommand("status", "the daemon's workers, queue and memory"),
                      options.status);
+  add_restart_command(*app.add_subcommand("restart", "replaces workers while the daemon serves"),
+                      options.restart);
+  add_drain_command(*app.add_subcommand("drain", "finishes what is accepted, then ends the daemon"),
+                    options.drain);
+  add_reload_command(*app.add_subcommand("reload", "puts the configuration file in effect"),
+                     options.reload);
   add_tokenize_command(*app.add_subcommand("tokenize", "a text's token ids"), options.tokenize);
   add_plan_command(*app.add_subcommand("plan", "what a model needs, before it is loaded"),
                    options.plan);

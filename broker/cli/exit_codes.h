@@ -8,6 +8,7 @@ enum CliExit : int {
   kCliFailed = 1,    // the request, or some of a batch, failed
   kCliUsage = 2,     // wrong arguments, or files that cannot be used as asked
   kCliNoDaemon = 3,  // no daemon could be reached or started
+  kCliNotPermitted = 4,  // for root and the daemon's user only
   kCliInterrupted = 130,
 };
 

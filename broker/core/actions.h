@@ -42,6 +42,12 @@ struct SendAck {
   StepAck ack;
 };
 
+// The worker holds nothing, will get nothing more, and is to end with exit code 0.
+struct SendDrain {
+  std::uint32_t worker = 0;
+  std::uint64_t incarnation = 0;
+};
+
 // To the decoder. When the socket is full the service keeps it until it is writable; when the
 // decoder is gone the service forgets it (DecoderReaped covers it).
 struct SendDecodeJob {
@@ -66,7 +72,7 @@ struct LogLine {
   std::string text;
 };
 
-using Action = std::variant<SendClient, SendDispatch, SendCancel, SendResume, SendAck,
+using Action = std::variant<SendClient, SendDispatch, SendCancel, SendResume, SendAck, SendDrain,
                             SendDecodeJob, KillWorker, WorkerFirstStep, LogLine>;
 
 }  // namespace facet

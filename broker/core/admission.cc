@@ -16,6 +16,9 @@
 namespace facet::core {
 namespace {
 
+// The server ends, and its successor is wanted; or the drain is taken back.
+constexpr std::uint32_t kDrainRetryMs = 1000;
+
 Refused refusal(Code code, std::string message, std::uint32_t retry_after_ms = 0) {
   return {{}, code, std::move(message), retry_after_ms};
 }
@@ -44,7 +47,12 @@ void attach(CoreState& s, const ClientGenerate& generate, Request& r,
 }
 
 std::optional<Refused> check_room(CoreState& s, const ClientGenerate& generate) {
-  if (s.draining) return refusal(Code::kClosed, "the server is shutting down", 1000);
+  if (s.draining) {
+    return refusal(Code::kClosed,
+                   "the server is draining: it finishes the " + std::to_string(s.num_unfinished) +
+                       " requests that it has accepted and takes no new one",
+                   kDrainRetryMs);
+  }
   if (all_workers_disabled(s)) {
     return refusal(Code::kClosed, "no worker can serve: " + why_disabled(s), 5000);
   }

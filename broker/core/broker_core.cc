@@ -13,6 +13,7 @@
 #include "broker/core/status.h"
 #include "broker/core/takeover.h"
 #include "broker/core/uploads.h"
+#include "broker/core/worker_drain.h"
 #include "broker/core/workers.h"
 #include "common/base/check.h"
 
@@ -38,10 +39,15 @@ struct Handle {
   void operator()(WorkerDead& e) { core::worker_dead(s, e); }
   void operator()(WorkerReaped& e) { core::worker_reaped(s, e); }
   void operator()(WorkerDisabled& e) { core::worker_disabled(s, e); }
+  void operator()(WorkerDrain& e) { core::drain_worker(s, e); }
   void operator()(DecoderUp&) { core::decoder_up(s); }
   void operator()(DecoderReaped&) { core::decoder_reaped(s); }
   void operator()(DecoderReply& e) { core::handle_decode_reply(s, e.reply); }
-  void operator()(DrainStarted&) { s.draining = true; }
+  void operator()(DrainStarted&) {
+    s.draining = true;
+    s.draining_since = s.now;
+  }
+  void operator()(DrainEnded&) { s.draining = false; }
   void operator()(TimerTick&) {}
 };
 
@@ -53,6 +59,7 @@ std::vector<Action> settle(CoreState& s) {
   core::dispatch_ready(s);
   core::reserve_pixels(s);
   core::pump_decoder(s);
+  core::end_drained_workers(s);
   core::pump_clients(s);
   return std::exchange(s.out, {});
 }
@@ -96,6 +103,9 @@ std::optional<Nanos> BrokerCore::next_deadline() const {
 
 std::uint64_t BrokerCore::num_unfinished() const {
   return state_->num_unfinished;
+}
+bool BrokerCore::is_drained(Nanos now) const {
+  return core::is_drained(*state_, now);
 }
 bool BrokerCore::is_idle() const {
   return core::is_idle(*state_);

@@ -41,6 +41,9 @@ class BrokerCore {
   std::optional<Nanos> next_deadline() const;
 
   std::uint64_t num_unfinished() const;  // accepted and not terminal
+  // A drain is over: nothing unfinished, and who follows a request was told its end, or does not
+  // take it (CoreLimits::drain_delivery, drain_return).
+  bool is_drained(Nanos now) const;
   // Nothing unfinished, no upload, no slot held by anyone: only finished records may be left.
   bool is_idle() const;
   // free + leased + cached = all, for pages, slots, records and ledger bytes, at any moment; when

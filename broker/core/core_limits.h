@@ -36,6 +36,10 @@ struct CoreLimits {
   Nanos hello_timeout = 120 * kSecond;
   // A worker is told at the latest after so many steps that they are in the ledger.
   std::uint32_t steps_per_ack = 32;
+  // A drain is over when every answer was told. It waits this long for a client that does not read,
+  // and this long after a takeover for the clients of the former broker, who come after 3 s.
+  Nanos drain_delivery = 5 * kSecond;
+  Nanos drain_return = 6 * kSecond;
   Nanos restart_grace = 60 * kSecond;       // after a start: missing images may be our fault
 
   // Text bytes reserved in the ledger for each token: the model's longest token is rare, its

@@ -110,6 +110,7 @@ struct Worker {
   bool is_former = false;  // served a former broker and has not said hello to this one
   std::vector<LeaseId> former_leases;  // which it may still read, until it says
   std::uint32_t steps_unacked = 0;
+  bool is_told_to_end = false;  // drained
   core::SpeedMeter speed;
   std::uint64_t tokens_done = 0;  // in the step in hand, prompt tokens included
 };
@@ -221,6 +222,7 @@ struct CoreState {
   Nanos next_keepalive = 0;
 
   bool draining = false;
+  Nanos draining_since = 0;
   Nanos recovered_at = 0;         // when this broker started
   std::deque<Nanos> completions;  // the last ones, for the retry hint
   CoreCounters counters;

@@ -35,11 +35,13 @@ struct WorkerStatus {
   double sequence_tokens_per_second = 0.0;  // of one running sequence, measured; 0 = not yet
   std::uint32_t deaths = 0;
   std::uint32_t own_fault_deaths = 0;
+  std::uint32_t restarts = 0;     // ends that were asked for: drained, exit code 0
   std::uint32_t num_running = 0;  // as the worker last said
   std::uint32_t kv_blocks_free = 0;
   std::uint32_t kv_blocks_total = 0;
   std::uint32_t kv_blocks_cached = 0;
   bool is_settled = false;
+  bool is_draining = false;       // takes nothing new
   bool held_for_suspect = false;  // takes no ordinary request: a suspect runs, or will run, alone
   std::int32_t exit_code = 0;     // of the last death or of the disabling
   ModelFacts model;

@@ -24,8 +24,9 @@ std::vector<WorkerLoad> loads_of(const CoreState& s) {
   loads.reserve(s.workers.size());
   for (const Worker& worker : s.workers) {
     const auto outstanding = static_cast<std::uint32_t>(worker.assignments.size());
-    loads.push_back({worker.status.state == WorkerState::kReady &&
-                         !worker.status.held_for_suspect && has_credit(worker, outstanding),
+    const bool takes_work = worker.status.state == WorkerState::kReady &&
+                            !worker.status.is_draining && !worker.status.held_for_suspect;
+    loads.push_back({takes_work && has_credit(worker, outstanding),
                      worker.status.outstanding_tokens, outstanding,
                      worker.speed.tokens_per_second()});
   }

@@ -123,12 +123,18 @@ struct DecoderReply {
 
 // ---- the rest ----------------------------------------------------------------------------------
 
-struct DrainStarted {};  // accept nothing new; done when BrokerCore::num_unfinished() is 0
+struct WorkerDrain {  // it gets nothing new, and is told to end once it holds nothing
+  std::uint32_t worker = 0;
+  std::uint64_t incarnation = 0;
+};
+
+struct DrainStarted {};  // accept nothing new; done when BrokerCore::is_drained()
+struct DrainEnded {};    // the drain is taken back
 struct TimerTick {};     // next_deadline() has come
 
 using Event = std::variant<ClientPut, ClientGenerate, ClientCancel, ClientBlocked, ClientWritable,
                            ClientGone, WorkerHello, WorkerStep, WorkerUnreachable, WorkerStarted,
-                           WorkerDead, WorkerReaped, WorkerDisabled, DecoderUp, DecoderReaped,
-                           DecoderReply, DrainStarted, TimerTick>;
+                           WorkerDead, WorkerReaped, WorkerDisabled, WorkerDrain, DecoderUp,
+                           DecoderReaped, DecoderReply, DrainStarted, DrainEnded, TimerTick>;
 
 }  // namespace facet

@@ -48,7 +48,9 @@ bool overtake(CoreState& s) {
 std::uint32_t free_credits(const CoreState& s) {
   std::uint32_t free = 0;
   for (const Worker& worker : s.workers) {
-    if (worker.status.state != WorkerState::kReady || worker.status.held_for_suspect) continue;
+    const WorkerStatus& status = worker.status;
+    if (status.state != WorkerState::kReady || status.is_draining) continue;
+    if (status.held_for_suspect) continue;
     const auto taken = static_cast<std::uint32_t>(worker.assignments.size());
     free += worker.status.credits - std::min(worker.status.credits, taken);
   }

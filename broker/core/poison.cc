@@ -16,7 +16,7 @@ std::optional<std::uint32_t> worker_for_suspect(const CoreState& s) {
   std::optional<std::uint32_t> best;
   for (std::uint32_t i = 0; i < s.workers.size(); ++i) {
     const Worker& worker = s.workers[i];
-    if (worker.status.state != WorkerState::kReady) continue;
+    if (worker.status.state != WorkerState::kReady || worker.status.is_draining) continue;
     if (worker.status.held_for_suspect) return i;
     if (!best || worker.assignments.size() < s.workers[*best].assignments.size()) best = i;
   }

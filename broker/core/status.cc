@@ -1,5 +1,6 @@
 #include "broker/core/status.h"
 
+#include <algorithm>
 #include <map>
 #include <string>
 
@@ -165,6 +166,16 @@ bool is_idle(const CoreState& s) {
     if (!worker.assignments.empty() || !worker.former_leases.empty()) return false;
   }
   return true;
+}
+
+bool is_drained(const CoreState& s, Nanos now) {
+  if (!s.draining || s.num_unfinished > 0) return false;
+  const bool has_taken_over = s.ledger.epoch() > 1 && !s.requests.empty();
+  if (has_taken_over && now < s.recovered_at + s.limits.drain_return) return false;
+  const bool is_owed = std::any_of(s.clients.begin(), s.clients.end(),
+                                   [](const auto& entry) { return !entry.second.cursors.empty(); });
+  const Nanos last = s.completions.empty() ? 0 : s.completions.back();
+  return !is_owed || now >= std::max(s.draining_since, last) + s.limits.drain_delivery;
 }
 
 Status check_conservation(const CoreState& s) {

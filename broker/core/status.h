@@ -7,6 +7,7 @@ namespace facet::core {
 
 CoreStatus make_status(const CoreState& s);
 bool is_idle(const CoreState& s);
+bool is_drained(const CoreState& s, Nanos now);
 Status check_conservation(const CoreState& s);
 
 }  // namespace facet::core

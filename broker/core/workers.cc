@@ -136,6 +136,8 @@ void worker_started(CoreState& s, const WorkerStarted& started) {
   worker.status.is_settled = false;
   worker.has_stepped = false;
   worker.steps_unacked = 0;
+  worker.is_told_to_end = false;
+  worker.status.is_draining = false;
   worker.speed = {};
   worker.tokens_done = 0;
   if (auto early = std::exchange(worker.early_hello, std::nullopt)) worker_hello(s, *early);
@@ -210,6 +212,10 @@ void worker_dead(CoreState& s, const WorkerDead& dead) {
   if (!is_known(s, dead.worker)) return;
   Worker& worker = s.workers[dead.worker];
   const auto count = [&] {
+    if (worker.is_told_to_end && dead.exit_code == 0) {
+      ++worker.status.restarts;
+      return;
+    }
     ++worker.status.deaths;
     if (dead.own_fault) ++worker.status.own_fault_deaths;
     worker.status.exit_code = dead.exit_code;

@@ -25,6 +25,7 @@ BrokerService::BrokerService(const Parts& parts)
                  return status_json(core_.status(), facts_, clients_.counters(),
                                     {.connections = client_router_.num_connections(),
                                      .malformed_from_workers = workers_.num_malformed(),
+                                     .config_generation = config_generation_,
                                      .idle = core_.is_idle()});
                }),
       workers_(parts.worker_router, parts.num_workers, parts.epoch),
@@ -46,9 +47,10 @@ int BrokerService::run() {
                    status.error().message);
       return status.error().code == Code::kClosed ? kExitOk : kExitFailure;
     }
-    if (is_drained()) {
-      spdlog::info("broker_drained");
+    if (retiring_ || is_drained()) {
+      spdlog::info(retiring_ ? "broker_retires" : "broker_drained");
       client_router_.linger(kDrainLingerMs);
+      worker_router_.linger(kDrainLingerMs);  // a dispatch that is lost would run a second time
       return kExitOk;
     }
   }
@@ -136,6 +138,23 @@ void BrokerService::on_control(ControlChannel::Received received) {
       spdlog::info("draining unfinished={}", core_.num_unfinished());
       draining_ = true;
       feed(DrainStarted{});
+      status_due_ = 0;  // the supervisor tells people how many there are
+      break;
+    case ControlKind::kUndrain:
+      spdlog::info("drain_taken_back unfinished={}", core_.num_unfinished());
+      draining_ = false;
+      feed(DrainEnded{});
+      break;
+    case ControlKind::kRetire:
+      spdlog::info("retiring unfinished={}", core_.num_unfinished());
+      retiring_ = true;
+      break;
+    case ControlKind::kConfig:
+      config_generation_ = packet.value;
+      break;
+    case ControlKind::kDrainWorker:
+      spdlog::info("worker_drains worker={} incarnation={}", packet.worker, packet.incarnation);
+      feed(WorkerDrain{packet.worker, packet.incarnation});
       break;
     default:
       spdlog::error("unknown_control_packet kind={}", static_cast<std::uint32_t>(packet.kind));
@@ -223,6 +242,11 @@ void BrokerService::on(const SendAck& action) {
   if (auto failed = workers_.send(action, monotonic_now())) events_.push_back(std::move(*failed));
 }
 
+void BrokerService::on(const SendDrain& action) {
+  spdlog::info("worker_drained worker={} incarnation={}", action.worker, action.incarnation);
+  if (auto failed = workers_.send(action, monotonic_now())) events_.push_back(std::move(*failed));
+}
+
 void BrokerService::on(const SendDecodeJob& action) { decoder_.send(action.job); }
 
 void BrokerService::on(const KillWorker& action) {
@@ -247,6 +271,6 @@ void BrokerService::on(const LogLine& action) {
   }
 }
 
-bool BrokerService::is_drained() const { return draining_ && core_.num_unfinished() == 0; }
+bool BrokerService::is_drained() const { return draining_ && core_.is_drained(monotonic_now()); }
 
 }  // namespace facet

@@ -50,6 +50,7 @@ class BrokerService {
   void on(const SendCancel& action);
   void on(const SendResume& action);
   void on(const SendAck& action);
+  void on(const SendDrain& action);
   void on(const SendDecodeJob& action);
   void on(const KillWorker& action);
   void on(const WorkerFirstStep& action);
@@ -71,7 +72,9 @@ class BrokerService {
   bool feeding_ = false;
   bool more_waits_ = false;  // a socket was left before it was empty
   bool draining_ = false;
+  bool retiring_ = false;
   Nanos status_due_ = 0;
+  std::uint32_t config_generation_ = 1;
 };
 
 }  // namespace facet

@@ -9,10 +9,15 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
+const char* state_of(const WorkerStatus& worker) {
+  const bool drains = worker.is_draining && worker.state == WorkerState::kReady;
+  return drains ? "draining" : worker_state_name(worker.state);
+}
+
 Json worker_json(std::uint32_t index, const WorkerStatus& worker) {
   return {
       {"index", index},
-      {"state", worker_state_name(worker.state)},
+      {"state", state_of(worker)},
       {"pid", worker.pid},
       {"incarnation", worker.incarnation},
       {"model", worker.model.name},
@@ -31,6 +36,7 @@ Json worker_json(std::uint32_t index, const WorkerStatus& worker) {
       {"sequence_tokens_per_second", worker.sequence_tokens_per_second},
       {"deaths", worker.deaths},
       {"own_fault_deaths", worker.own_fault_deaths},
+      {"restarts", worker.restarts},
       {"held_for_suspect", worker.held_for_suspect},
       {"exit_code", worker.exit_code},
   };
@@ -122,6 +128,7 @@ std::string status_json(const CoreStatus& core, const ServiceFacts& facts,
       {"socket", facts.socket},
       {"uptime_s", static_cast<double>(monotonic_now() - facts.started) / kSecond},
       {"epoch", core.epoch},
+      {"config_generation", service.config_generation},
       {"draining", core.draining},
       {"idle", service.idle},
       {"conservation", core.conservation.empty() ? "ok" : core.conservation},

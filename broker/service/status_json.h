@@ -20,6 +20,7 @@ struct ServiceFacts {
 struct ServiceStatus {
   int connections = 0;
   std::uint64_t malformed_from_workers = 0;
+  std::uint32_t config_generation = 1;  // grows with every change while facetd runs
   bool idle = false;
 };
 

@@ -87,6 +87,10 @@ std::optional<Event> WorkerPort::send(const SendCancel& action, Nanos now) {
   return send(action.worker, action.incarnation, encode_message(action.cancel), now);
 }
 
+std::optional<Event> WorkerPort::send(const SendDrain& action, Nanos now) {
+  return send(action.worker, action.incarnation, encode_message(Drain{}), now);
+}
+
 std::optional<Event> WorkerPort::send(std::uint32_t worker, std::uint64_t incarnation,
                                       std::string_view payload, Nanos now) {
   const WorkerIdentity to{worker, incarnation, epoch_};

@@ -42,6 +42,7 @@ class WorkerPort {
   std::optional<Event> send(const SendCancel& action, Nanos now);
   std::optional<Event> send(const SendResume& action, Nanos now);
   std::optional<Event> send(const SendAck& action, Nanos now);
+  std::optional<Event> send(const SendDrain& action, Nanos now);
 
   // The supervisor has said what became of this life of the worker.
   void forget(std::uint32_t worker, std::uint64_t incarnation);

@@ -20,6 +20,7 @@
 #include "broker/supervisor/supervisor.h"
 #include "common/config/config.h"
 #include "common/control/fds.h"
+#include "common/control/operator_packets.h"
 #include "common/log/log.h"
 #include "common/shm/ledger.h"
 #include "common/shm/ring.h"
@@ -121,6 +122,9 @@ Result<SupervisorSetup> prepare(const Config& config, const RuntimeDir& folder,
   made.push_back(setup.client_socket);
   setup.worker_listener = FACET_TRY(RuntimeDir::listen(setup.worker_socket, 0600));
   made.push_back(setup.worker_socket);
+  const std::string control = folder.path() + "/" + kOperatorSocketName;
+  setup.operator_listener = FACET_TRY(RuntimeDir::listen(control, 0600, SOCK_SEQPACKET));
+  made.push_back(control);
   SharedMemory ring = FACET_TRY(create_ring(config.ring));
   SharedMemory ledger = FACET_TRY(create_ledger(config.ledger));
   setup.ring = std::move(ring.read_write);

@@ -59,7 +59,7 @@ Result<sockaddr_un> address_of(const std::string& path) {
 }
 
 // Removes a socket file that a dead daemon left behind, and nothing else.
-Status clear_stale_socket(const std::string& path, const sockaddr_un& address) {
+Status clear_stale_socket(const std::string& path, const sockaddr_un& address, int type) {
   struct stat status {};
   if (lstat(path.c_str(), &status) != 0) {
     if (errno == ENOENT) return {};
@@ -68,7 +68,7 @@ Status clear_stale_socket(const std::string& path, const sockaddr_un& address) {
   if (!S_ISSOCK(status.st_mode)) {
     return refused(Code::kInvalidArgument, path + " exists and is not a socket: not touched");
   }
-  const UniqueFd probe(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+  const UniqueFd probe(socket(AF_UNIX, type | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
   if (!probe) return errno_error("socket", errno);
   const int rc = connect(probe.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address);
   if (rc == 0 || errno != ECONNREFUSED) {
@@ -114,10 +114,10 @@ Result<RuntimeDir> RuntimeDir::claim(const std::string& path) {
   return RuntimeDir(path, std::move(lock));
 }
 
-Result<UniqueFd> RuntimeDir::listen(const std::string& socket_path, unsigned mode) {
+Result<UniqueFd> RuntimeDir::listen(const std::string& socket_path, unsigned mode, int type) {
   const sockaddr_un address = FACET_TRY(address_of(socket_path));
-  FACET_TRY_STATUS(clear_stale_socket(socket_path, address));
-  UniqueFd listener(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+  FACET_TRY_STATUS(clear_stale_socket(socket_path, address, type));
+  UniqueFd listener(socket(AF_UNIX, type | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
   if (!listener) return errno_error("socket", errno);
   const mode_t others = umask(0777 & ~mode);
   umask(others | (0777 & ~mode));

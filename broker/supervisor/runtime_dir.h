@@ -1,6 +1,8 @@
 // The daemon's folder: one owner at a time, its lock, its listening sockets.
 #pragma once
 
+#include <sys/socket.h>
+
 #include <string>
 #include <vector>
 
@@ -17,10 +19,11 @@ class RuntimeDir {
 
   const std::string& path() const { return path_; }
 
-  // Binds a listening AF_UNIX stream socket. A socket file that nobody listens on is replaced; one
-  // that is listened on, or a file of another kind, is left alone and refused. `mode` is that of
-  // the socket file, narrowed by the umask.
-  static Result<UniqueFd> listen(const std::string& socket_path, unsigned mode);
+  // Binds a listening AF_UNIX socket (`type`: SOCK_STREAM or SOCK_SEQPACKET). A socket file that
+  // nobody listens on is replaced; one that is listened on, or a file of another kind, is left
+  // alone and refused. `mode` is that of the socket file, narrowed by the umask.
+  static Result<UniqueFd> listen(const std::string& socket_path, unsigned mode,
+                                 int type = SOCK_STREAM);
 
   // Writes a file for our own children, replaced at once (0600).
   Status write_file(const std::string& name, const std::string& content) const;

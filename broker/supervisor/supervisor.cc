@@ -47,6 +47,10 @@ Result<std::unique_ptr<Supervisor>> Supervisor::create(SupervisorSetup setup) {
   return supervisor;
 }
 
+Supervisor::Supervisor(SupervisorSetup setup)
+    : setup_(std::move(setup)), core_(setup_.rules),
+      operators_(std::move(setup_.operator_listener)) {}
+
 Status Supervisor::open_descriptors() {
   epoll_.reset(epoll_create1(EPOLL_CLOEXEC));
   if (!epoll_) return errno_error("epoll_create1", errno);
@@ -55,6 +59,7 @@ Status Supervisor::open_descriptors() {
   signals_.reset(signalfd(-1, &handled, SFD_CLOEXEC | SFD_NONBLOCK));
   if (!signals_) return errno_error("signalfd", errno);
   watch(signals_.get());
+  watch(operators_.listener());
   std::tie(lifeline_read_, lifeline_write_) = FACET_TRY(make_pipe());
   broker_page_ = FACET_TRY(BrokerPageWriter::create());
   return {};
@@ -112,6 +117,11 @@ void Supervisor::execute(const TellBroker& action) {
 }
 
 void Supervisor::execute(const PublishEpoch& action) { broker_page_.publish(action.epoch); }
+void Supervisor::execute(const TellOperator& action) {
+  operators_.tell(action.client, action.text, action.is_last, action.exit_code);
+}
+
+void Supervisor::execute(const RestoreConfig&) {}
 
 void Supervisor::execute(const Announce& action) {
   switch (action.milestone) {
@@ -220,6 +230,7 @@ void Supervisor::wait_and_handle() {
     on_readable(events[static_cast<std::size_t>(i)].data.fd);
   }
   broker_.flush();
+  operators_.expire(monotonic_now());
   if (!has_left_) look_at_pages();
   if (!has_left_) feed(TimePassed{});
   feed_watchdog();
@@ -228,6 +239,7 @@ void Supervisor::wait_and_handle() {
 void Supervisor::on_readable(int fd) {
   if (fd == signals_.get()) return read_signals();
   if (fd == broker_.fd()) return read_broker();
+  if (fd == operators_.listener() || operators_.is_connection(fd)) return read_operator(fd);
   if (fd == decoder_lifeline_.get()) return read_lifeline();
   if (!hear_worker(fd)) reap(fd);
 }
@@ -315,6 +327,15 @@ void Supervisor::read_signals() {
     feed(StopRequested{});
     if (info.ssi_signo == SIGUSR1) feed(StopRequested{});
   }
+}
+
+void Supervisor::read_operator(int fd) {
+  if (fd == operators_.listener()) {
+    if (const int fresh = operators_.accept(monotonic_now()); fresh >= 0) watch(fresh);
+    return;
+  }
+  const auto asked = operators_.receive(fd);
+  if (asked) feed(OperatorSaid{asked->client, asked->request});
 }
 
 void Supervisor::read_broker() {

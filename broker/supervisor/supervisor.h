@@ -1,6 +1,6 @@
 // The shell around SupervisorCore: processes, descriptors, clock. Single-threaded (epoll over
 // pidfds, a signalfd, the broker's control socket, the decoder's lifeline, the workers'
-// bells and sentinels). Parses nothing that
+// bells and sentinels, the operators' socket). Parses nothing that
 // comes from a client, maps neither ring nor ledger.
 #pragma once
 
@@ -11,6 +11,7 @@
 
 #include "broker/supervisor/broker_page_writer.h"
 #include "broker/supervisor/child_process.h"
+#include "broker/supervisor/operator_port.h"
 #include "broker/supervisor/service_notify.h"
 #include "broker/supervisor/supervisor_core.h"
 #include "broker/supervisor/supervisor_link.h"
@@ -33,6 +34,7 @@ struct SupervisorSetup {
   UniqueFd ledger;
   UniqueFd client_listener;
   UniqueFd worker_listener;
+  UniqueFd operator_listener;
   UniqueFd ready;              // gets one byte when the first worker is ready; may be none
 };
 
@@ -56,13 +58,15 @@ class Supervisor {
     bool was_heard = false;           // its last words were
   };
 
-  explicit Supervisor(SupervisorSetup setup) : setup_(std::move(setup)), core_(setup_.rules) {}
+  explicit Supervisor(SupervisorSetup setup);
   Status open_descriptors();
   void feed(const SupervisorEvent& event);
   void execute(const StartChild& action);
   void execute(const SignalChild& action);
   void execute(const TellBroker& action);
   void execute(const PublishEpoch& action);
+  void execute(const TellOperator& action);
+  void execute(const RestoreConfig& action);
   void execute(const Announce& action);
   void execute(const Note& action);
   void execute(const Leave& action);
@@ -76,6 +80,7 @@ class Supervisor {
   void wait_and_handle();
   void on_readable(int fd);
   void read_signals();
+  void read_operator(int fd);
   void read_broker();
   void reap(int pidfd);
   bool hear_worker(int fd);
@@ -91,6 +96,7 @@ class Supervisor {
   ServiceNotify notify_;
   SupervisorLink broker_;
   BrokerPageWriter broker_page_;
+  OperatorPort operators_;
   std::vector<std::unique_ptr<Child>> children_;
   UniqueFd epoll_;
   UniqueFd signals_;

@@ -4,6 +4,7 @@
 #include <csignal>
 #include <cstring>
 
+#include "broker/supervisor/time_text.h"
 #include "common/control/fds.h"
 
 namespace facet {
@@ -16,13 +17,11 @@ constexpr Nanos kSettledAfter = 10 * kSecond;
 // A decoder has nothing to load: dying sooner than this counts as an early death.
 constexpr Nanos kDecoderProven = kSecond;
 constexpr Nanos kAfterOrderlyEnd = 100 * kMillisecond;
-constexpr Nanos kBusyTick = 20 * kMillisecond;    // while somebody starts: `ready` is seen soon
+constexpr Nanos kBusyTick = 20 * kMillisecond;  // while somebody starts: `ready` is seen soon
 constexpr Nanos kQuietTick = 250 * kMillisecond;
 // Deaths of one worker that a new broker is told of. One matters: that of the life which had a
 // request when the former broker died; more happen only while a broker stands stopped.
 constexpr std::size_t kDeathsKept = 16;
-// After SIGKILL only a process stuck in the kernel is left; nothing may keep us from leaving.
-constexpr Nanos kUnreapable = 5 * kSecond;
 
 std::string describe(const ChildEnd& end) {
   if (!end.is_signalled) {
@@ -32,20 +31,20 @@ std::string describe(const ChildEnd& end) {
   return "killed by SIG" + (name != nullptr ? std::string(name) : std::to_string(end.code));
 }
 
-std::string seconds(Nanos time) {
-  if (time < kSecond) return std::to_string(time / kMillisecond) + " ms";
-  return std::to_string(time / kSecond) + "." + std::to_string(time / (kSecond / 10) % 10) + " s";
+std::int32_t wire_code(const ChildEnd& end) {
+  return end.is_signalled ? -end.code : end.code;
 }
-
-std::int32_t wire_code(const ChildEnd& end) { return end.is_signalled ? -end.code : end.code; }
 
 }  // namespace
 
 std::string child_name(const ChildId& id) {
   switch (id.role) {
-    case Role::kBroker: return "broker";
-    case Role::kDecoder: return "decoder";
-    case Role::kWorker: break;
+    case Role::kBroker:
+      return "broker";
+    case Role::kDecoder:
+      return "decoder";
+    case Role::kWorker:
+      break;
   }
   return "worker " + std::to_string(id.worker);
 }
@@ -69,6 +68,7 @@ std::vector<SupervisorAction> SupervisorCore::step(const SupervisorEvent& event,
   if (!has_left_) {
     std::visit([this](const auto& known) { on(known); }, event);
     check_usefulness();
+    advance_roll();
     start_what_is_due();
     for_each([this](Life& life) { escalate(life); });
     leave_when_done();
@@ -115,6 +115,7 @@ void SupervisorCore::brief_broker() {
                  static_cast<std::uint32_t>(worker.exit_code));
     }
   }
+  tell_again();
 }
 
 void SupervisorCore::on(const StartFailed& event) {
@@ -127,11 +128,21 @@ void SupervisorCore::on(const StartFailed& event) {
 void SupervisorCore::on(const ChildExited& event) {
   Life* life = find(event.id);
   if (life == nullptr || !life->is_alive()) return;
+  // Drained and gone as it was told to.
+  if (life->is_retiring && !event.end.is_signalled && event.end.code == kExitOk) {
+    life->is_ended_by_us = true;
+  }
   note_death(*life, event.end);
   switch (event.id.role) {
-    case Role::kBroker: broker_ended(event.end); break;
-    case Role::kDecoder: decoder_ended(event.end); break;
-    case Role::kWorker: worker_ended(*life, event.end); break;
+    case Role::kBroker:
+      broker_ended(event.end);
+      break;
+    case Role::kDecoder:
+      decoder_ended(event.end);
+      break;
+    case Role::kWorker:
+      worker_ended(*life, event.end);
+      break;
   }
 }
 
@@ -171,6 +182,7 @@ void SupervisorCore::on(const BrokerSaid& event) {
       broker_.is_ready = true;
       broker_.ready_since = now_;
       actions_.emplace_back(PublishEpoch{packet.incarnation});
+      was_broker_ready_ = true;
       note(false, "broker is ready after " + seconds(now_ - broker_.started));
       if (phase_ == Phase::kDraining) tell_about(ControlKind::kDrain, broker_);
       break;
@@ -184,6 +196,9 @@ void SupervisorCore::on(const BrokerSaid& event) {
       if (life != nullptr) life->was_useful = true;
       break;
     case ControlKind::kStatus:
+      if (num_unfinished_ != packet.value && phase_ == Phase::kDraining) {
+        tell_drainers(std::to_string(packet.value) + " requests unfinished");
+      }
       num_unfinished_ = packet.value;
       break;
     default:
@@ -210,38 +225,6 @@ void SupervisorCore::on(const BrokerSeen& event) {
   end_hung(broker_, event.is_stopped);
 }
 
-void SupervisorCore::on(const StopRequested&) {
-  ++num_stop_requests_;
-  if (num_stop_requests_ > 1) {
-    note(false, "asked to stop again: ending everything now");
-    begin_stopping();
-    for_each([this](Life& life) {
-      if (life.is_alive()) end_child(life, SIGKILL);
-    });
-    return;
-  }
-  if (phase_ == Phase::kStopping) return;
-  phase_ = Phase::kDraining;
-  drain_until_ = now_ + rules_.drain;
-  actions_.emplace_back(Announce{Milestone::kStopping, "draining"});
-  if (!is_broker_ready()) {
-    // One that is being replaced is told when it is ready.
-    if (!was_ready_) begin_stopping();
-    return;
-  }
-  note(false, "draining: " + std::to_string(num_unfinished_) + " requests, at most " +
-                  seconds(rules_.drain));
-  tell_about(ControlKind::kDrain, broker_);
-}
-
-void SupervisorCore::on(const TimePassed&) {
-  if (phase_ == Phase::kDraining && now_ >= drain_until_) {
-    note(true, "drain time is over with " + std::to_string(num_unfinished_) +
-                   " requests unfinished");
-    begin_stopping();
-  }
-}
-
 SupervisorCore::Life* SupervisorCore::find(const ChildId& id) {
   Life* life = nullptr;
   if (id.role == Role::kBroker) life = &broker_;
@@ -253,8 +236,8 @@ SupervisorCore::Life* SupervisorCore::find(const ChildId& id) {
 
 void SupervisorCore::note_death(Life& life, const ChildEnd& end) {
   const bool is_expected = life.is_ended_by_us || (phase_ != Phase::kServing && end.code == 0);
-  note(!is_expected, child_name(life.id) + " " + describe(end) + " after " +
-                         seconds(now_ - life.started));
+  note(!is_expected,
+       child_name(life.id) + " " + describe(end) + " after " + seconds(now_ - life.started));
 }
 
 // Decides when the successor starts. Called once for each death.
@@ -286,8 +269,10 @@ void SupervisorCore::broker_ended(const ChildEnd& end) {
   schedule(broker_, broker_.is_blamed || is_own_fault(end));
   broker_.is_ready = false;
   actions_.emplace_back(PublishEpoch{0});
+  // Any other end than the orderly one leaves requests behind, for the next broker to finish.
   if (phase_ == Phase::kDraining && !end.is_signalled && end.code == kExitOk) {
     note(false, "drained");
+    num_unfinished_ = 0;
     begin_stopping();
   }
   if (phase_ == Phase::kStopping) return;
@@ -309,8 +294,7 @@ void SupervisorCore::decoder_ended(const ChildEnd& end) {
 }
 
 void SupervisorCore::worker_ended(Life& life, const ChildEnd& end) {
-  const bool own_fault =
-      life.is_blamed || (!life.is_ended_by_us && is_own_fault(end, life.said));
+  const bool own_fault = life.is_blamed || (!life.is_ended_by_us && is_own_fault(end, life.said));
   if (!life.is_declared_dead) declare_dead(life, own_fault, wire_code(end));
   ControlPacket packet{.kind = ControlKind::kWorkerReaped,
                        .worker = life.id.worker,
@@ -318,8 +302,13 @@ void SupervisorCore::worker_ended(Life& life, const ChildEnd& end) {
                        .own_fault = own_fault ? 1u : 0u,
                        .exit_code = wire_code(end)};
   if (broker_.is_alive()) actions_.emplace_back(TellBroker{packet});
-  const bool is_final =
-      !end.is_signalled && (end.code == kExitBadConfig || end.code == kExitDeviceLost);
+  life.failed_starts = own_fault && !life.is_ready ? life.failed_starts + 1 : 0;
+  bool is_final = !end.is_signalled && (end.code == kExitBadConfig || end.code == kExitDeviceLost);
+  if (is_final && roll_ && roll_->is_turn_of(life.id.worker) && life.id.incarnation > roll_floor_) {
+    give_up_roll(child_name(life.id) + " " + describe(end));  // it may come up as it was before
+    life.early_deaths = 0;
+    is_final = false;
+  }
   if (!is_final || life.is_ended_by_us) return schedule(life, own_fault);
   life.state = State::kDisabled;
   life.exit_code = end.code;
@@ -354,8 +343,8 @@ void SupervisorCore::declare_dead(Life& life, bool own_fault, int exit_code) {
 
 // A stopped process is somebody's doing and cannot handle SIGABRT; a hung one is to blame.
 void SupervisorCore::end_hung(Life& life, bool is_stopped) {
-  const Nanos silent = life.id.role == Role::kBroker ? now_ - broker_heard_
-                                                     : life.watch.silent_for(now_);
+  const Nanos silent =
+      life.id.role == Role::kBroker ? now_ - broker_heard_ : life.watch.silent_for(now_);
   note(true, child_name(life.id) + (is_stopped ? " stands stopped" : " hangs") +
                  ": no progress for " + seconds(silent));
   life.is_blamed = !is_stopped;
@@ -388,6 +377,7 @@ void SupervisorCore::start_what_is_due() {
     life.id = former.id;
     life.id.incarnation = ++last_incarnation_;
     life.early_deaths = former.early_deaths;
+    life.failed_starts = former.failed_starts;
     life.state = State::kRunning;
     life.started = now_;
     life.watch.start(now_);
@@ -402,31 +392,12 @@ void SupervisorCore::escalate(Life& life) {
   actions_.emplace_back(SignalChild{life.id, SIGKILL});
 }
 
-void SupervisorCore::begin_stopping() {
-  if (phase_ == Phase::kStopping) return;
-  phase_ = Phase::kStopping;
-  leave_by_ = now_ + rules_.kill_grace + kUnreapable;
-  for_each([this](Life& life) {
-    if (life.state == State::kRunning) end_child(life, SIGTERM);
-  });
-}
-
-void SupervisorCore::leave_when_done() {
-  if (phase_ != Phase::kStopping) return;
-  const bool is_done = !broker_.is_alive() && are_holders_gone();
-  if (!is_done && now_ < leave_by_) return;
-  if (!is_done) note(true, "some processes cannot be reaped; leaving them to the kernel");
-  has_left_ = true;
-  actions_.emplace_back(Leave{is_done ? exit_code_ : kExitFailure});
-}
-
 // Whoever has proven its worth starts with a clean slate.
 void SupervisorCore::check_usefulness() {
   for_each([this](Life& life) {
     if (life.state != State::kRunning || life.early_deaths == 0) return;
     const bool is_settled = life.is_ready && now_ - life.ready_since >= kSettledAfter;
-    const bool is_proven =
-        life.id.role == Role::kDecoder && now_ - life.started >= kDecoderProven;
+    const bool is_proven = life.id.role == Role::kDecoder && now_ - life.started >= kDecoderProven;
     if (life.was_useful || is_settled || is_proven) life.early_deaths = 0;
   });
 }
@@ -436,11 +407,13 @@ void SupervisorCore::announce_status() {
     was_ready_ = true;
     actions_.emplace_back(Announce{Milestone::kReady, ""});
   }
-  if (phase_ != Phase::kServing) return;
-  std::string status = std::to_string(num_ready()) + " of " + std::to_string(workers_.size()) +
-                       " workers ready";
+  if (phase_ == Phase::kStopping || is_signalled_) return;
+  std::string status =
+      std::to_string(num_ready()) + " of " + std::to_string(workers_.size()) + " workers ready";
   if (num_disabled() > 0) status += ", " + std::to_string(num_disabled()) + " disabled";
   if (!is_broker_ready()) status += ", broker starting";
+  if (roll_) status += ", rolling restart: " + roll_->describe();
+  if (phase_ == Phase::kDraining) status += ", draining";
   if (status == status_) return;
   status_ = status;
   actions_.emplace_back(Announce{Milestone::kStatus, std::move(status)});
@@ -448,10 +421,8 @@ void SupervisorCore::announce_status() {
 
 void SupervisorCore::tell_about(ControlKind kind, const Life& life, std::uint32_t value) {
   if (!broker_.is_alive()) return;
-  actions_.emplace_back(TellBroker{ControlPacket{.kind = kind,
-                                                 .worker = life.id.worker,
-                                                 .incarnation = life.id.incarnation,
-                                                 .value = value}});
+  actions_.emplace_back(TellBroker{ControlPacket{
+      .kind = kind, .worker = life.id.worker, .incarnation = life.id.incarnation, .value = value}});
 }
 
 void SupervisorCore::note(bool is_problem, std::string text) {
@@ -459,10 +430,9 @@ void SupervisorCore::note(bool is_problem, std::string text) {
 }
 
 std::uint32_t SupervisorCore::num_ready() const {
-  return static_cast<std::uint32_t>(
-      std::count_if(workers_.begin(), workers_.end(), [](const Life& life) {
-        return life.state == State::kRunning && life.is_ready;
-      }));
+  return static_cast<std::uint32_t>(std::count_if(
+      workers_.begin(), workers_.end(),
+      [](const Life& life) { return life.state == State::kRunning && life.is_ready; }));
 }
 
 std::uint32_t SupervisorCore::num_disabled() const {
@@ -474,8 +444,8 @@ std::uint32_t SupervisorCore::num_disabled() const {
 Nanos SupervisorCore::next_wakeup(Nanos now) const {
   Nanos next = now + kQuietTick;
   const auto consider = [&](const Life& life) {
-    const bool is_starting = life.state == State::kRunning && !life.is_ready &&
-                             life.id.role != Role::kDecoder;
+    const bool is_starting =
+        life.state == State::kRunning && !life.is_ready && life.id.role != Role::kDecoder;
     if (is_starting) next = std::min(next, now + kBusyTick);
     if (life.state == State::kWaiting && life.start_at > now) next = std::min(next, life.start_at);
     if (life.state == State::kEnding && life.kill_at > now) next = std::min(next, life.kill_at);
@@ -484,6 +454,7 @@ Nanos SupervisorCore::next_wakeup(Nanos now) const {
   consider(decoder_);
   for (const Life& worker : workers_) consider(worker);
   if (phase_ == Phase::kDraining) next = std::min(next, std::max(now, drain_until_));
+  if (roll_) next = std::min(next, std::max(now, roll_->next_deadline()));
   return next;
 }
 

@@ -17,7 +17,9 @@
 
 #include "broker/supervisor/progress_watch.h"
 #include "broker/supervisor/restart_policy.h"
+#include "broker/supervisor/rolling_restart.h"
 #include "common/base/clock.h"
+#include "common/control/operator_packets.h"
 #include "common/control/packets.h"
 
 namespace facet {
@@ -33,6 +35,15 @@ struct ChildId {
 };
 
 std::string child_name(const ChildId& id);  // "broker", "decoder", "worker 2"
+
+struct SupervisorRules {
+  std::uint32_t num_workers = 1;
+  BackOff back_off;
+  PhaseDeadlines deadlines;
+  Nanos broker_deadline = 10 * kSecond;  // it reports twice a second once it is ready
+  Nanos kill_grace = 2 * kSecond;
+  Nanos drain = 30 * kSecond;
+};
 
 // -- events --
 struct ChildStarted {  // forked; it runs on only after the actions of this event are carried out
@@ -70,11 +81,21 @@ struct PageSeen {  // what the page of a worker says
 struct BrokerSeen {
   bool is_stopped = false;
 };
+struct OperatorSaid {  // `client` names the connection, never 0
+  std::uint64_t client = 0;
+  OperatorRequest request;
+};
+struct ConfigChanged {  // the children's file is written already
+  SupervisorRules rules;  // num_workers as it was
+  std::uint32_t generation = 0;
+  bool has_new_decoder = false;  // keys that a decoder reads at its start
+};
 struct StopRequested {};  // SIGTERM or SIGINT; the second one means at once
 struct TimePassed {};
 using SupervisorEvent =
     std::variant<ChildStarted, StartFailed, ChildExited, LastWordsHeard, DeathSeen, LifelineClosed,
-                 BrokerSaid, PageSeen, BrokerSeen, StopRequested, TimePassed>;
+                 BrokerSaid, PageSeen, BrokerSeen, OperatorSaid, ConfigChanged, StopRequested,
+                 TimePassed>;
 
 // -- actions --
 struct StartChild {
@@ -99,20 +120,19 @@ struct Note {  // for the log
   bool is_problem = false;
   std::string text;
 };
+struct TellOperator {
+  std::uint64_t client = 0;
+  std::string text;
+  bool is_last = false;
+  int exit_code = 0;  // is_last: of the command
+};
+struct RestoreConfig {};  // the one that was in effect before this rolling restart
 struct Leave {  // everything is reaped, or nothing more can be done
   int exit_code = 0;
 };
 using SupervisorAction =
-    std::variant<StartChild, SignalChild, TellBroker, PublishEpoch, Announce, Note, Leave>;
-
-struct SupervisorRules {
-  std::uint32_t num_workers = 1;
-  BackOff back_off;
-  PhaseDeadlines deadlines;
-  Nanos broker_deadline = 10 * kSecond;  // it reports twice a second once it is ready
-  Nanos kill_grace = 2 * kSecond;
-  Nanos drain = 30 * kSecond;
-};
+    std::variant<StartChild, SignalChild, TellBroker, TellOperator, RestoreConfig, PublishEpoch,
+                 Announce, Note, Leave>;
 
 class SupervisorCore {
  public:
@@ -128,6 +148,8 @@ class SupervisorCore {
   std::uint32_t num_disabled() const;
   bool is_broker_ready() const { return broker_.state == State::kRunning && broker_.is_ready; }
   bool is_stopping() const { return phase_ != Phase::kServing; }
+  // Why a restart cannot begin now, or nothing.
+  std::string why_no_restart() const;
 
  private:
   enum class State { kWaiting, kRunning, kEnding, kHeld, kDisabled };
@@ -145,8 +167,10 @@ class SupervisorCore {
     bool is_declared_dead = false;  // the broker knows
     bool is_ended_by_us = false;    // end was asked for: not a death to learn from
     bool is_blamed = false;         // hung, or broke the protocol
+    bool is_retiring = false;       // drained for a rolling restart
     std::uint32_t early_deaths = 0;  // in a row
     std::uint32_t pid = 0;
+    std::uint32_t failed_starts = 0;  // own-fault deaths before it was ready, in a row
     int exit_code = 0;               // kDisabled
     std::optional<FatalSignal> said;  // worker: by its last words
     ProgressWatch watch;
@@ -162,6 +186,8 @@ class SupervisorCore {
   void on(const BrokerSaid& event);
   void on(const PageSeen& event);
   void on(const BrokerSeen& event);
+  void on(const OperatorSaid& event);
+  void on(const ConfigChanged& event);
   void on(const StopRequested& event);
   void on(const TimePassed& event);
 
@@ -184,6 +210,23 @@ class SupervisorCore {
   void leave_when_done();
   void check_usefulness();
   void announce_status();
+  // supervisor_operator.cc
+  static Nanos bound_of(const OperatorRequest& request, Nanos fallback);
+  void begin_roll(std::uint64_t client, const OperatorRequest& request);
+  void advance_roll();
+  void end_roll(int exit_code, const std::string& text);
+  void give_up_roll(const std::string& why);
+  bool is_broker_replaced();
+  void retire(Life& life);
+  void start_again(Life& life);
+  std::vector<WorkerSeen> workers_seen() const;
+  void tell_operator(std::uint64_t client, std::string text, bool is_last, int exit_code = 0);
+  void tell_again();  // what a new broker must know
+  // supervisor_stop.cc
+  void begin_drain(std::uint64_t client, const OperatorRequest& request);
+  void cancel_drain(std::uint64_t client);
+  void tell_drainers(const std::string& text, bool is_last = false);
+
   void tell_about(ControlKind kind, const Life& life, std::uint32_t value = 0);
   void note(bool is_problem, std::string text);
 
@@ -208,6 +251,15 @@ class SupervisorCore {
   std::uint32_t num_unfinished_ = 0;  // requests, as the broker says
   std::uint32_t num_stop_requests_ = 0;
   int exit_code_ = 0;
+  std::optional<RollingRestart> roll_;
+  std::uint64_t roll_client_ = 0;
+  std::uint64_t roll_floor_ = 0;   // greater incarnations are new
+  bool roll_is_whole_ = false;    // broker and decoder too
+  std::vector<std::uint64_t> drainers_;  // operators who wait for the end of the drain
+  bool is_signalled_ = false;            // told to stop by a signal: cannot be taken back
+  bool was_cut_ = false;                 // ended with requests unfinished
+  std::uint32_t generation_ = 1;         // of the configuration
+  bool was_broker_ready_ = false;  // ever
   bool was_ready_ = false;      // some worker, ever
   bool has_left_ = false;
   std::string status_;

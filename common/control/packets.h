@@ -20,6 +20,10 @@ enum class ControlKind : std::uint32_t {
   // Ends what every broker is told first: the workers that live, then the last deaths. Now it may
   // rebuild itself. A kWorkerDead before it may be of one that is reaped already.
   kTakeOver = 8,
+  kDrainWorker = 9,  // worker, incarnation: gets nothing new; told to end once it holds nothing
+  kUndrain = 10,     // kDrain is taken back
+  kConfig = 11,      // the configuration file of the children is new; value: its generation
+  kRetire = 12,      // leave now: a successor takes over
   // broker -> supervisor
   kBrokerReady = 32,         // sockets are served; incarnation = its epoch
   kKillWorker = 33,          // worker, incarnation: it broke the protocol; SIGKILL and restart

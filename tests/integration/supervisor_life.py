@@ -253,11 +253,12 @@ def test_back_off_is_seen():
 
 
 def test_stubborn_children():
-    script = "trap '' TERM ABRT; while :; do sleep 0.05; done"
+    script = "trap '' TERM ABRT; echo trapped >&2; while :; do sleep 0.05; done"
     for signals, at_least in (((signal.SIGTERM,), 0.3), ((signal.SIGTERM, signal.SIGINT), 0)):
         daemon = Daemon(BIN, num_workers=1, wait=False, supervisor="kill_grace_ms = 300",
                         stand_ins={"facet-worker-echo": script})
         wait_for("the worker", lambda: daemon.pid_of("--worker 0"))
+        wait_for("its trap", lambda: "trapped" in daemon.log())
         pids = list(daemon.children())
         started = time.monotonic()
         assert daemon.stop(signals) == 0

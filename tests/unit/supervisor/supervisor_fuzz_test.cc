@@ -40,8 +40,8 @@ class Chaos {
     switch (roll(8)) {
       case 0:
         if (!world_.processes.empty() && roll(3) == 0) {
-          const ChildId id = world_.processes[roll(
-              static_cast<std::uint32_t>(world_.processes.size()))].id;
+          const ChildId id =
+              world_.processes[roll(static_cast<std::uint32_t>(world_.processes.size()))].id;
           if (id.role == Role::kDecoder) world_.decoder_children = roll(2) == 0;
           world_.exit(id.role, id.worker, any_end());
         }
@@ -72,12 +72,32 @@ class Chaos {
         }
         break;
       case 5:
+        if (roll(20) == 0) operate();
         if (roll(400) == 0) world_.feed(StopRequested{});
         break;
       default:
         world_.page(roll(3), static_cast<WorkerPhase>(roll(7)), roll(5), roll(2), roll(2) == 0,
                     roll(4) == 0);
         world_.pass(static_cast<Nanos>(roll(800)) * kMillisecond);
+    }
+  }
+  void operate() {
+    using K = OperatorKind;
+    static constexpr K kKinds[] = {K::kRestartRolling, K::kRestartWorker, K::kCancelDrain,
+                                   static_cast<K>(99)};
+    const K kind = roll(40) == 0 ? K::kDrain : kKinds[roll(4)];
+    world_.ask(kind, roll(4), roll(2) == 0 ? std::optional<Nanos>() : roll(20) * kSecond);
+    if (kind == K::kDrain && roll(2) == 0) world_.ask(K::kCancelDrain);
+    if (roll(4) == 0) {
+      SupervisorRules changed = rules();
+      changed.drain = roll(30) * kSecond;
+      world_.feed(ConfigChanged{changed, ++generation_, roll(2) == 0});
+    }
+  }
+  // What must not outlast a life of the daemon: nobody waits for an answer.
+  void expect_all_answered() {
+    for (std::uint64_t client = 1; client <= world_.last_operator; ++client) {
+      EXPECT_TRUE(world_.answer_to(client)) << "operator " << client;
     }
   }
   std::uint64_t some_incarnation() {
@@ -103,14 +123,16 @@ class Chaos {
       EXPECT_EQ(world_.processes.size(), 5u);
       EXPECT_EQ(world_.core.num_ready(), 3u);
       world_.feed(StopRequested{});
-      if (world_.is_running(Role::kBroker)) world_.exit(Role::kBroker, 0, {false, 0});
     }
+    if (world_.is_running(Role::kBroker)) world_.exit(Role::kBroker, 0, {false, 0});
     world_.pass(40 * kSecond);
     world_.obey(true);
     world_.pass(10 * kSecond);
     EXPECT_TRUE(world_.left);
+    expect_all_answered();
   }
 
+  std::uint32_t generation_ = 1;
   std::mt19937 random_;
   SupervisorWorld world_;
 };

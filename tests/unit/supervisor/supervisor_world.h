@@ -6,6 +6,7 @@
 
 #include <csignal>
 #include <map>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -65,6 +66,22 @@ class SupervisorWorld {
   void broker_ready() {
     feed(BrokerSaid{{.kind = ControlKind::kBrokerReady, .incarnation = ++last_epoch_}});
   }
+  void ask(OperatorKind kind, std::uint32_t worker = 0, std::optional<Nanos> bound = {}) {
+    OperatorRequest request;
+    request.kind = kind;
+    request.worker = worker;
+    request.has_bound = bound ? 1 : 0;
+    request.bound_ms = bound ? static_cast<std::uint64_t>(*bound / kMillisecond) : 0;
+    feed(OperatorSaid{++last_operator, request});
+  }
+  // Of the operator who asked last: its last packet, if it came.
+  std::optional<TellOperator> answer() const { return answer_to(last_operator); }
+  std::optional<TellOperator> answer_to(std::uint64_t client) const {
+    for (const TellOperator& reply : replies) {
+      if (reply.client == client && reply.is_last) return reply;
+    }
+    return std::nullopt;
+  }
   void page(std::uint32_t worker, WorkerPhase phase, std::uint64_t progress, std::uint64_t steps,
             bool is_ready, bool stopped = false) {
     if (is_running(Role::kWorker, worker)) {
@@ -114,6 +131,9 @@ class SupervisorWorld {
   bool left = false;
   int exit_code = -1;
   bool start_fails = false;
+  std::vector<TellOperator> replies;
+  std::uint64_t last_operator = 0;
+  int restored = 0;  // configurations
   std::uint64_t epoch = 0;  // as the workers' page says
 
  private:
@@ -162,6 +182,11 @@ class SupervisorWorld {
     }
     told.push_back(packet);
   }
+  void execute(const TellOperator& action) {
+    EXPECT_FALSE(answer_to(action.client)) << "nothing follows the last packet";
+    replies.push_back(action);
+  }
+  void execute(const RestoreConfig&) { ++restored; }
   void execute(const PublishEpoch& action) { epoch = action.epoch; }
   void execute(const Announce& action) { ready = ready || action.milestone == Milestone::kReady; }
   void execute(const Note& action) { notes.push_back(action.text); }
