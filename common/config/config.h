@@ -31,8 +31,8 @@ struct EchoConfig {
 
 struct WorkerConfig {
   EngineKind engine = EngineKind::kModel;
-  int count = 0;                  // worker processes; 0 = one per GPU, one on a host without
-  std::vector<std::string> gpus;  // "GPU-..." UUIDs or indices; empty = every visible GPU
+  int count = 0;                  // worker processes; 0 = one per name in gpus, else one
+  std::vector<std::string> gpus;  // "GPU-..." UUIDs or indices; empty = the i-th visible GPU
   // Budget of each worker, in the order of gpus; one value counts for all; empty = the worker's
   // own choice, from what is free at start.
   std::vector<std::uint64_t> device_max_memory_bytes;

@@ -50,6 +50,10 @@ StartOptions fixture_options(const std::string& directory, int sequences) {
   options.worker.threads = 1;
   options.worker.credits = sequences;
   options.budget_bytes = 1'000'000'000;
+  if (const char* gpu = std::getenv("FACET_TEST_GPU"); gpu != nullptr) {
+    options.worker.gpus = {gpu};
+    options.budget_bytes = 4'000'000'000;  // a GPU's process alone takes more
+  }
   return options;
 }
 

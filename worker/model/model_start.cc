@@ -11,6 +11,7 @@
 #include "worker/engine/qwen2_5_vl/input_processor.h"
 #include "worker/engine/qwen2_5_vl/plan.h"
 #include "worker/image/preprocessor_config.h"
+#include "worker/model/gpu_choice.h"
 #include "worker/model/host_facts.h"
 #include "worker/model/qwen2_5_vl/runner.h"
 #include "worker/text/tokenizer.h"
@@ -40,7 +41,25 @@ Result<ModelFiles> read_files(const std::string& directory) {
   return files;
 }
 
-Result<MemoryPlan> make_plan(const StartOptions& options, const ModelFiles& files) {
+// Of a GPU's free memory, when no budget is given.
+constexpr double kShareOfFreeGpu = 0.92;
+
+Result<MemoryPlan> make_gpu_plan(const StartOptions& options, const ModelFiles& files,
+                                 const GpuChoice& gpu, PlanRequest request) {
+  request.budget_bytes = options.budget_bytes;
+  if (request.budget_bytes == 0) {
+    const auto memory = FACET_TRY(gpu.module->memory(gpu.info.index));
+    request.budget_bytes =
+        static_cast<std::uint64_t>(static_cast<double>(memory.first) * kShareOfFreeGpu);
+  }
+  request.bf16 = options.dtype != Dtype::kFp32;
+  MemoryPlan plan = FACET_TRY(gpu.module->plan_qwen(files.config, files.image_settings, request));
+  plan.device.index = gpu.info.index;
+  return plan;
+}
+
+Result<MemoryPlan> make_plan(const StartOptions& options, const ModelFiles& files,
+                             const std::optional<GpuChoice>& gpu) {
   const int workers = std::max(1, options.worker.count);
   PlanRequest request;
   request.model = model_name(options.directory);
@@ -55,6 +74,7 @@ Result<MemoryPlan> make_plan(const StartOptions& options, const ModelFiles& file
   request.max_model_len = options.worker.max_model_len;
   request.max_step_tokens = std::max(options.worker.max_num_batched_tokens, request.max_lanes);
   request.kv_block_tokens = options.worker.kv_block_tokens;
+  if (gpu) return make_gpu_plan(options, files, *gpu, request);
   return plan_qwen(files.config, files.image_settings, request);
 }
 
@@ -93,6 +113,7 @@ RunnerOptions runner_options(const MemoryPlan& plan, const QwenImageSettings& im
 
 StartOptions start_options(const Config& config, std::uint32_t worker) {
   StartOptions options;
+  options.worker_index = worker;
   options.directory = config.model.path;
   options.worker = config.worker;
   options.dtype = config.model.dtype;
@@ -105,13 +126,14 @@ StartOptions start_options(const Config& config, std::uint32_t worker) {
 
 Result<MemoryPlan> plan_model(const StartOptions& options) {
   const ModelFiles files = FACET_TRY(read_files(options.directory));
-  return make_plan(options, files);
+  return make_plan(options, files, FACET_TRY(choose_gpu(options.worker, options.worker_index)));
 }
 
 Result<std::unique_ptr<Engine>> start_model_engine(const StartOptions& options,
                                                    const ProgressTick& tick) {
   const ModelFiles files = FACET_TRY(read_files(options.directory));
-  const MemoryPlan plan = FACET_TRY(make_plan(options, files));
+  const auto gpu = FACET_TRY(choose_gpu(options.worker, options.worker_index));
+  const MemoryPlan plan = FACET_TRY(make_plan(options, files, gpu));
   const GenerationDefaults defaults = FACET_TRY(load_generation_defaults(options.directory));
   ModelEngineParts parts;
   parts.capacity = static_cast<std::uint32_t>(options.worker.credits);
@@ -129,9 +151,14 @@ Result<std::unique_ptr<Engine>> start_model_engine(const StartOptions& options,
   parts.facts = make_facts(plan, files, options.max_images, parts.input->tokenizer());
   const Checkpoint checkpoint = FACET_TRY(Checkpoint::open(options.directory));
   const TensorTable tensors = FACET_TRY(bind_qwen_tensors(checkpoint, files.config));
-  RunnerOptions runner = runner_options(plan, files.image_settings);
-  runner.logits_tap = options.logits_tap;
-  parts.runner = FACET_TRY(make_qwen_runner(files.config, tensors, runner, tick));
+  if (gpu) {
+    parts.runner = FACET_TRY(
+        gpu->module->make_qwen_runner(files.config, files.image_settings, tensors, plan, tick));
+  } else {
+    RunnerOptions runner = runner_options(plan, files.image_settings);
+    runner.logits_tap = options.logits_tap;
+    parts.runner = FACET_TRY(make_qwen_runner(files.config, tensors, runner, tick));
+  }
   return std::make_unique<ModelEngine>(std::move(parts));
 }
 

@@ -20,6 +20,7 @@ struct StartOptions {
   Dtype dtype = Dtype::kAuto;
   std::uint64_t budget_bytes = 0;  // of this worker; 0 = its share of what is free
   std::uint32_t max_images = 16;
+  std::uint32_t worker_index = 0;  // among the workers: which GPU is its own
   LogitsTap logits_tap;  // of tests
 };
 

@@ -9,16 +9,8 @@
 #include "worker/engine/qwen2_5_vl/cpu_memory.h"
 
 namespace facet {
-namespace {
 
-using Bytes = std::uint64_t;
-
-// A process with libtorch loaded and its buffers made, less the tensors: 130 MB to 200 MB resident.
-constexpr Bytes kProcessBytes = 256'000'000;
-// Shortest context worth serving: room for one small image and a question.
-constexpr std::int64_t kMinContext = 256;
-
-// Most tokens that smart_resize() gives an image. Above max_pixels both sides are cut down, but not
+// Above max_pixels both sides are cut down, but not
 // below one token; below min_pixels both are rounded up, which matters most for strips.
 std::int64_t most_image_tokens(const QwenImageSettings& settings) {
   const auto side = static_cast<double>(settings.patch_size * settings.merge_size);
@@ -34,6 +26,15 @@ std::int64_t most_image_tokens(const QwenImageSettings& settings) {
   }
   return static_cast<std::int64_t>(most);
 }
+
+namespace {
+
+using Bytes = std::uint64_t;
+
+// A process with libtorch loaded and its buffers made, less the tensors: 130 MB to 200 MB resident.
+constexpr Bytes kProcessBytes = 256'000'000;
+// Shortest context worth serving: room for one small image and a question.
+constexpr std::int64_t kMinContext = 256;
 
 // What the context, the KV pool and the budget leave open.
 class Planner {

@@ -24,6 +24,9 @@ struct PlanRequest {
   std::int32_t kv_block_tokens = 16;  // rounded up to whole panels of host_layout.h
 };
 
+// Most image tokens that smart_resize() gives one image.
+std::int64_t most_image_tokens(const QwenImageSettings& settings);
+
 // kTooLarge when the model, or the asked context, does not fit the budget: needs and has.
 Result<MemoryPlan> plan_qwen(const QwenConfig& config, const QwenImageSettings& settings,
                              const PlanRequest& request);

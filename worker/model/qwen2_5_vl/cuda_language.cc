@@ -1,0 +1,321 @@
+#include "worker/model/qwen2_5_vl/cuda_language.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+
+#include "kernels/activation/silu_mul.h"
+#include "kernels/attention/kv_gather.h"
+#include "kernels/embedding/embed_tokens.h"
+#include "kernels/norm/rms_norm.h"
+#include "kernels/rope/rope_kv_write.h"
+#include "kernels/sampling/argmax_rows.h"
+#include "worker/model/cuda/angles.h"
+#include "worker/model/cuda/varlen_attention.h"
+#include "worker/model/qwen2_5_vl/cuda_step.h"
+
+namespace facet {
+namespace {
+
+std::int64_t qkv_width(const QwenTextConfig& text) {
+  return (text.num_heads + 2 * text.num_kv_heads) * text.head_dim();
+}
+
+std::int64_t ints(std::int64_t count) {
+  return count * static_cast<std::int64_t>(sizeof(std::int32_t));
+}
+
+}  // namespace
+
+LanguageActivations::LanguageActivations(Cutter& cutter, const QwenTextConfig& text,
+                                         const CudaQwenSizes& sizes) {
+  const auto rows = [&](std::int64_t count, std::int64_t width) {
+    return cutter.take(count * width * value_bytes(sizes.type));
+  };
+  hidden = rows(sizes.step_tokens, text.hidden_size);
+  normed = rows(sizes.step_tokens, text.hidden_size);
+  projected = rows(sizes.step_tokens, text.hidden_size);
+  qkv = rows(sizes.step_tokens, qkv_width(text));
+  attended = rows(sizes.step_tokens, text.num_heads * text.head_dim());
+  gate_up = rows(sizes.step_tokens, 2 * text.intermediate_size);
+  inner = rows(sizes.step_tokens, text.intermediate_size);
+  last_hidden = rows(sizes.lanes, text.hidden_size);
+  last_normed = rows(sizes.lanes, text.hidden_size);
+}
+
+// A row: token, chunk, index, three positions, image row. A chunk: length, last row, two begins of
+// attention and its place in the table.
+std::int64_t LanguageInputs::block_bytes(const CudaQwenSizes& sizes) {
+  constexpr std::int64_t kArrays = 16;  // each begins at a multiple of 16 bytes
+  // A group of attention has one begin more than it has chunks, and at most one group a chunk.
+  return ints(7 * sizes.step_tokens + 8 * sizes.lanes) + 16 * (kArrays + 3 * sizes.lanes);
+}
+
+std::size_t LanguageInputs::workspace_bytes(const QwenTextConfig& text,
+                                            const CudaQwenSizes& sizes) {
+  return kernels::paged_decode_workspace_bytes(decode_shape(text, sizes));
+}
+
+LanguageInputs::LanguageInputs(Cutter& cutter, const QwenTextConfig& text,
+                               const CudaQwenSizes& sizes) {
+  block = cutter.take<std::byte>(block_bytes(sizes));
+  table = cutter.take<std::int32_t>(ints(sizes.lanes * sizes.lane_blocks()));
+  frequencies = cutter.take<float>(ints(text.head_dim() / 2));
+  best = cutter.take<std::int32_t>(ints(sizes.lanes));
+  attention_workspace = cutter.take(static_cast<std::int64_t>(workspace_bytes(text, sizes)));
+}
+
+kernels::PagedDecodeShape decode_shape(const QwenTextConfig& text, const CudaQwenSizes& sizes) {
+  const std::int64_t dim = text.head_dim();
+  kernels::PagedDecodeShape shape;
+  shape.lanes = static_cast<std::int32_t>(sizes.lanes);
+  shape.heads = static_cast<std::int32_t>(text.num_heads);
+  shape.kv_heads = static_cast<std::int32_t>(text.num_kv_heads);
+  shape.head_dim = static_cast<std::int32_t>(dim);
+  shape.max_blocks = static_cast<std::int32_t>(sizes.lane_blocks());
+  shape.scale = 1.0F / std::sqrt(static_cast<float>(dim));
+  shape.dtype = sizes.type;
+  // The tokens of a head in a block are one run of memory.
+  shape.layout = {text.num_kv_heads * sizes.block_tokens * dim, dim, sizes.block_tokens * dim};
+  return shape;
+}
+
+namespace {
+
+template <class Part, class... Args>
+Part cut(void* region, const Args&... args) {
+  Cutter cutter(region);
+  return Part(cutter, args...);
+}
+
+}  // namespace
+
+CudaLanguage::CudaLanguage(const QwenConfig& config, const CudaQwenSizes& sizes,
+                           const CudaQwenWeights& weights, const CudaParts& parts,
+                           const Regions& regions)
+    : config_(config.text),
+      sizes_(sizes),
+      weights_(weights),
+      parts_(parts),
+      regions_(regions),
+      buffers_(cut<LanguageActivations>(parts.activations, config.text, sizes)),
+      inputs_(cut<LanguageInputs>(regions.inputs, config.text, sizes)),
+      decode_(decode_shape(config.text, sizes)),
+      host_block_(static_cast<std::uint64_t>(LanguageInputs::block_bytes(sizes))),
+      host_table_(static_cast<std::uint64_t>(ints(sizes.lanes * sizes.lane_blocks()))),
+      host_logits_(static_cast<std::uint64_t>(sizes.lanes * config.text.vocab_size *
+                                              value_bytes(sizes.type))),
+      host_best_(static_cast<std::uint64_t>(ints(sizes.lanes))) {
+  const std::vector<float> frequencies =
+      inverse_frequencies(config_.rope_theta, config_.head_dim());
+  FACET_CUDA(cudaMemcpy(inputs_.frequencies, frequencies.data(), frequencies.size() * sizeof(float),
+                        cudaMemcpyHostToDevice));
+  FACET_CUDA(
+      cudaMemset(inputs_.attention_workspace, 0, LanguageInputs::workspace_bytes(config_, sizes_)));
+}
+
+// Sequences that end leave nothing behind in a block that the next one reads, but a value that is
+// not a number would survive a multiplication by zero: decode reads up to the length alone.
+void* CudaLanguage::kv_pool(std::int64_t layer, bool values) const {
+  const std::int64_t pool = sizes_.kv_blocks * decode_.layout.block_stride;
+  return parts_.at(regions_.kv, (2 * layer + (values ? 1 : 0)) * pool);
+}
+
+void CudaLanguage::norm(const void* x, const DeviceMatrix& weight, void* out,
+                        std::int64_t rows) const {
+  kernels::RmsNormShape shape;
+  shape.rows = rows;
+  shape.width = static_cast<std::int32_t>(config_.hidden_size);
+  shape.eps = static_cast<float>(config_.rms_norm_eps);
+  shape.dtype = parts_.type;
+  FACET_CUDA(kernels::rms_norm(shape, x, weight.data, out, parts_.launch()));
+}
+
+// hidden += x; normed = norm(hidden).
+void CudaLanguage::add_norm(const void* x, const DeviceMatrix& weight, std::int64_t rows) const {
+  kernels::RmsNormShape shape;
+  shape.rows = rows;
+  shape.width = static_cast<std::int32_t>(config_.hidden_size);
+  shape.eps = static_cast<float>(config_.rms_norm_eps);
+  shape.dtype = parts_.type;
+  FACET_CUDA(kernels::add_rms_norm(shape, buffers_.hidden, x, weight.data, buffers_.normed,
+                                   parts_.launch()));
+}
+
+void CudaLanguage::rope(const Step& step, std::int64_t layer) const {
+  kernels::RopeShape shape;
+  shape.rows = step.rows;
+  shape.heads = decode_.heads;
+  shape.kv_heads = decode_.kv_heads;
+  shape.head_dim = decode_.head_dim;
+  for (std::size_t axis = 0; axis < 3; ++axis)
+    shape.sections[axis] = static_cast<std::int32_t>(config_.mrope_section[axis]);
+  shape.max_blocks = decode_.max_blocks;
+  shape.dtype = parts_.type;
+  shape.layout = decode_.layout;
+  kernels::RopeArgs args;
+  args.qkv = buffers_.qkv;
+  args.qkv_stride = qkv_width(config_);
+  args.frequencies = inputs_.frequencies;
+  args.positions = step.positions;
+  args.keys = kv_pool(layer, false);
+  args.values = kv_pool(layer, true);
+  args.block_table = inputs_.table;
+  args.row_lane = step.row_chunk;
+  args.row_index = step.row_index;
+  FACET_CUDA(kernels::rope_kv_write(shape, args, parts_.launch()));
+}
+
+void CudaLanguage::attend(const Step& step, std::int64_t layer) const {
+  if (step.decode_rows > 0) {
+    kernels::PagedDecodeShape shape = decode_;
+    shape.lanes = step.decode_rows;
+    kernels::PagedDecodeArgs args;
+    args.q = buffers_.qkv;
+    args.q_stride = qkv_width(config_);
+    args.keys = kv_pool(layer, false);
+    args.values = kv_pool(layer, true);
+    args.block_table = inputs_.table;
+    args.lengths = step.lengths;
+    args.out = buffers_.attended;
+    args.workspace = inputs_.attention_workspace;
+    FACET_CUDA(kernels::paged_decode_attention(shape, args, parts_.launch()));
+  }
+  for (const Group& group : step.groups) attend_group(group, layer);
+}
+
+// Prefill: keys and values of the chunk itself where it is a prompt's beginning, else all of the
+// sequence's, brought together out of its blocks.
+void CudaLanguage::attend_group(const Group& group, std::int64_t layer) const {
+  const std::int64_t width = qkv_width(config_);
+  const std::int64_t q_width = config_.num_heads * config_.head_dim();
+  const std::int64_t kv_width = config_.num_kv_heads * config_.head_dim();
+  void* queries = parts_.at(buffers_.qkv, group.first_row * width);
+  kernels::SegmentAttentionArgs args;
+  args.q = queries;
+  args.q_stride = width;
+  args.out = parts_.at(buffers_.attended, group.first_row * q_width);
+  args.out_stride = q_width;
+  args.query_begin = group.query_begin;
+  args.key_begin = group.key_begin;
+  if (group.gathered) {
+    kernels::KvGatherArgs gather{kv_pool(layer, false),
+                                 kv_pool(layer, true),
+                                 inputs_.table,
+                                 group.chunks,
+                                 group.key_begin,
+                                 regions_.gathered,
+                                 parts_.at(regions_.gathered, sizes_.gather_rows() * kv_width)};
+    FACET_CUDA(
+        kernels::gather_kv({group.segments, group.max_keys, decode_.kv_heads, decode_.head_dim,
+                            decode_.max_blocks, parts_.type, decode_.layout},
+                           gather, parts_.launch()));
+    args.k = gather.keys_out;
+    args.v = gather.values_out;
+    args.k_stride = args.v_stride = kv_width;
+  } else {
+    args.k = parts_.at(queries, q_width);
+    args.v = parts_.at(queries, q_width + kv_width);
+    args.k_stride = args.v_stride = width;
+  }
+  varlen_attention({group.segments, group.max_queries, decode_.heads, decode_.kv_heads,
+                    decode_.head_dim, true, decode_.scale, parts_.type},
+                   args, {group.query_rows, group.key_rows, group.max_keys}, parts_.stream);
+}
+
+void CudaLanguage::run_layer(const Step& step, std::size_t layer) const {
+  const CudaLanguageLayer& w = weights_.layers[layer];
+  const std::int64_t rows = step.rows;
+  if (layer == 0) norm(buffers_.hidden, w.norm1, buffers_.normed, rows);
+  parts_.linear(buffers_.normed, w.qkv_w, &w.qkv_b, buffers_.qkv, rows);
+  rope(step, static_cast<std::int64_t>(layer));
+  attend(step, static_cast<std::int64_t>(layer));
+  parts_.linear(buffers_.attended, w.o_w, nullptr, buffers_.projected, rows);
+  add_norm(buffers_.projected, w.norm2, rows);
+  parts_.linear(buffers_.normed, w.gate_up_w, nullptr, buffers_.gate_up, rows);
+  FACET_CUDA(kernels::silu_mul(parts_.type, buffers_.gate_up, buffers_.inner, rows,
+                               config_.intermediate_size, parts_.launch()));
+  parts_.linear(buffers_.inner, w.down_w, nullptr, buffers_.projected, rows);
+  if (layer + 1 < weights_.layers.size())
+    add_norm(buffers_.projected, weights_.layers[layer + 1].norm1, rows);
+  else
+    FACET_CUDA(kernels::add_into(parts_.type, buffers_.hidden, buffers_.projected,
+                                 rows * config_.hidden_size, parts_.launch()));
+}
+
+CudaLanguage::Scores CudaLanguage::forward(
+    std::span<const SequenceChunk> chunks,
+    const std::function<bool(const SequenceChunk&)>& wants_logits, const ProgressTick& tick) {
+  const Step step = pack(chunks);
+  embed(step);
+  const WorkerPhase phase = step.groups.empty() ? WorkerPhase::kDecode : WorkerPhase::kPrefill;
+  for (std::size_t layer = 0; layer < weights_.layers.size(); ++layer) {
+    run_layer(step, layer);
+    tick(phase);
+  }
+  std::vector<bool> wanted;
+  for (const SequenceChunk& chunk : chunks)
+    if (chunk.sampler != nullptr) wanted.push_back(wants_logits(chunk));
+  if (step.chosen_rows > 0) project(step);
+  return read_scores(wanted);
+}
+
+void CudaLanguage::embed(const Step& step) const {
+  kernels::EmbedArgs args;
+  args.table = weights_.embed.data;
+  args.images = regions_.image_rows;
+  args.token_ids = step.tokens;
+  args.image_row = step.image_row;
+  args.out = buffers_.hidden;
+  FACET_CUDA(kernels::embed_tokens(parts_.type, args, step.rows,
+                                   static_cast<std::int32_t>(config_.hidden_size),
+                                   static_cast<std::int32_t>(config_.vocab_size), parts_.launch()));
+}
+
+// Logits of the last rows, and their best tokens.
+void CudaLanguage::project(const Step& step) const {
+  FACET_CUDA(kernels::gather_rows(parts_.type, buffers_.hidden, step.chosen_row,
+                                  buffers_.last_hidden, step.chosen_rows,
+                                  static_cast<std::int32_t>(config_.hidden_size), parts_.launch()));
+  norm(buffers_.last_hidden, weights_.final_norm, buffers_.last_normed, step.chosen_rows);
+  parts_.linear(buffers_.last_normed, weights_.head, nullptr, regions_.logits, step.chosen_rows);
+  FACET_CUDA(kernels::argmax_rows(parts_.type, regions_.logits, inputs_.best, step.chosen_rows,
+                                  config_.vocab_size, parts_.launch()));
+  FACET_CUDA(cudaMemcpyAsync(host_best_.data(), inputs_.best,
+                             static_cast<std::size_t>(ints(step.chosen_rows)),
+                             cudaMemcpyDeviceToHost, parts_.stream));
+}
+
+// bf16 values are fp32 values whose lower half is zero.
+CudaLanguage::Scores CudaLanguage::read_scores(const std::vector<bool>& wanted) {
+  const auto width = static_cast<std::size_t>(config_.vocab_size);
+  const auto row_bytes = width * static_cast<std::size_t>(value_bytes(parts_.type));
+  for (std::size_t row = 0; row < wanted.size(); ++row)
+    if (wanted[row])
+      FACET_CUDA(cudaMemcpyAsync(host_logits_.data() + row * row_bytes,
+                                 static_cast<const std::byte*>(regions_.logits) + row * row_bytes,
+                                 row_bytes, cudaMemcpyDeviceToHost, parts_.stream));
+  FACET_CUDA(cudaStreamSynchronize(parts_.stream));
+  Scores scores;
+  scores.best = {reinterpret_cast<const std::int32_t*>(host_best_.data()), wanted.size()};
+  scores.logits.resize(wanted.size());
+  logits_.resize(wanted.size() * width);
+  for (std::size_t row = 0; row < wanted.size(); ++row) {
+    if (!wanted[row]) continue;
+    float* const out = logits_.data() + row * width;
+    const std::byte* from = host_logits_.data() + row * row_bytes;
+    if (parts_.type == DType::kFp32) {
+      std::memcpy(out, from, row_bytes);
+    } else {
+      const auto* halves = reinterpret_cast<const std::uint16_t*>(from);
+      for (std::size_t i = 0; i < width; ++i) {
+        const std::uint32_t bits = static_cast<std::uint32_t>(halves[i]) << 16;
+        std::memcpy(&out[i], &bits, sizeof bits);
+      }
+    }
+    scores.logits[row] = {out, width};
+  }
+  return scores;
+}
+
+}  // namespace facet

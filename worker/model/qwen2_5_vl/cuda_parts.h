@@ -1,0 +1,34 @@
+// What the parts of a model on one GPU share.
+#pragma once
+
+#include "kernels/base/launch.h"
+#include "worker/model/cuda/cuda_error.h"
+#include "worker/model/cuda/matmul.h"
+#include "worker/model/qwen2_5_vl/cuda_weights.h"
+
+namespace facet {
+
+struct CudaParts {
+  DType type = DType::kBf16;
+  cudaStream_t stream = nullptr;
+  Matmul* matmul = nullptr;
+  void* activations = nullptr;  // language model and encoder take turns
+
+  // Kernels of this tree may start while the one before them ends: each waits by itself.
+  kernels::Launch launch() const { return {stream, true}; }
+
+  // out [rows, weight.rows] = x [rows, weight.columns] weight^T + bias; all dense.
+  void linear(const void* x, const DeviceMatrix& weight, const DeviceMatrix* bias, void* out,
+              std::int64_t rows) const {
+    const MatmulShape shape{rows,           weight.rows, weight.columns,
+                            weight.columns, weight.rows, bias != nullptr};
+    matmul->run(shape, x, weight.data, bias != nullptr ? bias->data : nullptr, out, stream);
+  }
+
+  // `count` elements further.
+  void* at(void* data, std::int64_t count) const {
+    return static_cast<std::byte*>(data) + count * value_bytes(type);
+  }
+};
+
+}  // namespace facet

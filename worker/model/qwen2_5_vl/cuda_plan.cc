@@ -1,0 +1,190 @@
+#include "worker/model/qwen2_5_vl/cuda_plan.h"
+
+#include <algorithm>
+#include <array>
+
+#include "common/base/check.h"
+#include "kernels/attention/paged_decode_attention.h"
+#include "worker/model/cuda/varlen_attention.h"
+#include "worker/model/qwen2_5_vl/cuda_language.h"
+#include "worker/model/qwen2_5_vl/cuda_vision.h"
+
+namespace facet {
+namespace {
+
+using Bytes = std::uint64_t;
+
+// That decode attention is compiled for.
+constexpr std::array<std::int64_t, 6> kHeadDims{32, 64, 80, 96, 128, 256};
+constexpr std::int64_t kMinContext = 256;  // one small image and a question
+
+Bytes bytes(std::int64_t count) {
+  return static_cast<Bytes>(count);
+}
+
+Bytes torch_bytes(const QwenConfig& config, const CudaQwenSizes& sizes) {
+  const QwenTextConfig& text = config.text;
+  const QwenVisionConfig& vision = config.vision;
+  const std::int64_t patches = sizes.pass_patches(vision);
+  return std::max(
+      varlen_attention_bytes(sizes.step_tokens, text.num_heads, text.head_dim(), sizes.lanes),
+      varlen_attention_bytes(patches, vision.num_heads, vision.head_dim(),
+                             most_windows(vision, patches)));
+}
+
+template <class Part, class... Args>
+Bytes bytes_of(const Args&... args) {
+  Cutter nothing(nullptr);
+  const Part part(nothing, args...);
+  return nothing.used();
+}
+
+}  // namespace
+
+Bytes cuda_kv_bytes_per_token(const QwenConfig& config, DType type) {
+  const QwenTextConfig& text = config.text;
+  return bytes(text.num_layers * 2 * text.num_kv_heads * text.head_dim() * value_bytes(type));
+}
+
+std::vector<MemoryItem> cuda_arena_items(const QwenConfig& config, const CudaQwenSizes& sizes) {
+  const QwenTextConfig& text = config.text;
+  const std::int64_t item = value_bytes(sizes.type);
+  const Bytes language = bytes_of<LanguageActivations>(text, sizes);
+  const Bytes vision = bytes_of<VisionBuffers>(config.vision, sizes);
+  const Bytes kv =
+      bytes(sizes.kv_blocks * sizes.block_tokens) * cuda_kv_bytes_per_token(config, sizes.type);
+  const bool larger_vision = vision > language;
+  std::vector<MemoryItem> items{
+      {"weights", CudaQwenWeights(config).device_bytes(sizes.type),
+       sizes.type == DType::kFp32 ? "fp32" : "bf16"},
+      {"activations", std::max(language, vision),
+       larger_vision ? std::to_string(sizes.pass_patches(config.vision)) + " patches"
+                     : std::to_string(sizes.step_tokens) + " tokens"},
+      {"logits", bytes(sizes.lanes * text.vocab_size * item),
+       std::to_string(sizes.lanes) + " rows"},
+      {"gathered KV", bytes(2 * sizes.gather_rows() * text.num_kv_heads * text.head_dim() * item),
+       std::to_string(sizes.gather_rows()) + " tokens"},
+      {"step inputs", bytes_of<LanguageInputs>(text, sizes), "block tables included"},
+      {"encoder inputs", bytes_of<VisionInputs>(config.vision, sizes), "indices, angles"},
+      {"encoder output", bytes(sizes.encoder_rows() * text.hidden_size * item),
+       std::to_string(sizes.encoder_rows()) + " tokens"},
+      {"libtorch", torch_bytes(config, sizes), "attention of prefill and encoder"},
+      {"cuBLAS", Matmul::kWorkspaceBytes, ""},
+      {"KV pool", kv,
+       std::to_string(cuda_kv_bytes_per_token(config, sizes.type)) + " bytes a token"}};
+  for (MemoryItem& entry : items) entry.bytes = DeviceArena::padded(entry.bytes);
+  return items;
+}
+
+Bytes cuda_item_bytes(const std::vector<MemoryItem>& items, const std::string& name) {
+  for (const MemoryItem& item : items)
+    if (item.name == name) return item.bytes;
+  FACET_CHECK_MSG(false, name.c_str());
+  return 0;
+}
+
+namespace {
+
+Bytes sum_of(const std::vector<MemoryItem>& items) {
+  Bytes sum = kCudaProcessBytes;
+  for (const MemoryItem& item : items) sum += item.bytes;
+  return sum;
+}
+
+CudaQwenSizes smallest(const QwenImageSettings& settings, const PlanRequest& request,
+                       std::int64_t context) {
+  CudaQwenSizes sizes;
+  sizes.type = request.bf16 ? DType::kBf16 : DType::kFp32;
+  sizes.step_tokens = request.max_step_tokens;
+  sizes.lanes = request.max_lanes;
+  sizes.context = context;
+  sizes.block_tokens = request.kv_block_tokens;
+  sizes.image_tokens = std::clamp<std::int64_t>(most_image_tokens(settings), 1, context);
+  sizes.kv_blocks = sizes.lane_blocks();
+  return sizes;
+}
+
+Status check_request(const QwenConfig& config, const PlanRequest& request) {
+  if (request.kv_block_tokens != kernels::kKvBlockTokens)
+    return Error(Code::kUnsupported, "on a GPU worker.kv_block_tokens is " +
+                                         std::to_string(kernels::kKvBlockTokens) + ", not " +
+                                         std::to_string(request.kv_block_tokens));
+  const std::int64_t dim = config.text.head_dim();
+  if (std::find(kHeadDims.begin(), kHeadDims.end(), dim) == kHeadDims.end())
+    return Error(Code::kUnsupported, "heads of " + std::to_string(dim) +
+                                         " values: on a GPU 32, 64, 80, 96, 128 or 256");
+  // Rows are read as 16-byte words.
+  for (const std::int64_t width : {config.text.hidden_size, config.text.intermediate_size,
+                                   config.vision.hidden_size, config.vision.out_hidden_size})
+    if (width % 8 != 0)
+      return Error(Code::kUnsupported,
+                   "a width of " + std::to_string(width) + ": on a GPU multiples of 8");
+  if (request.max_model_len > config.text.max_position_embeddings)
+    return Error(Code::kInvalidArgument, "max_model_len " + std::to_string(request.max_model_len) +
+                                             " is above the model's own " +
+                                             std::to_string(config.text.max_position_embeddings));
+  return {};
+}
+
+}  // namespace
+
+Result<MemoryPlan> plan_qwen_cuda(const QwenConfig& config, const QwenImageSettings& settings,
+                                  const PlanRequest& request) {
+  FACET_TRY_STATUS(check_request(config, request));
+  const std::int64_t own = config.text.max_position_embeddings;
+  CudaQwenSizes sizes =
+      smallest(settings, request, request.max_model_len > 0 ? request.max_model_len : own);
+  const auto needs = [&](const CudaQwenSizes& some) {
+    return sum_of(cuda_arena_items(config, some));
+  };
+  // Without a wish, the context shrinks until one sequence of it fits.
+  while (request.max_model_len == 0 && needs(sizes) > request.budget_bytes &&
+         sizes.context > kMinContext)
+    sizes = smallest(
+        settings, request,
+        std::max(kMinContext, sizes.context * 3 / 4 / sizes.block_tokens * sizes.block_tokens));
+  if (needs(sizes) > request.budget_bytes)
+    return Error(Code::kTooLarge, "the model with one sequence of " +
+                                      std::to_string(sizes.context) + " tokens needs " +
+                                      bytes_text(needs(sizes)) + " of the GPU, the budget has " +
+                                      bytes_text(request.budget_bytes));
+  const Bytes left = request.budget_bytes - needs(sizes);
+  const Bytes block_bytes = bytes(sizes.block_tokens) * cuda_kv_bytes_per_token(config, sizes.type);
+  sizes.kv_blocks = std::min(sizes.lane_blocks() * sizes.lanes,
+                             sizes.kv_blocks + static_cast<std::int64_t>(left / block_bytes));
+
+  MemoryPlan plan;
+  plan.model = request.model;
+  plan.family = "qwen2_5_vl";
+  plan.dtype = request.bf16 ? "bf16" : "fp32";
+  plan.device = {Device::Kind::kCuda, 0};
+  plan.budget_bytes = request.budget_bytes;
+  plan.items = cuda_arena_items(config, sizes);
+  plan.items.push_back({"process", kCudaProcessBytes, "context, kernels, graphs"});
+  plan.kv_blocks = static_cast<std::int32_t>(std::min<std::int64_t>(sizes.kv_blocks, 1 << 30));
+  plan.kv_block_tokens = request.kv_block_tokens;
+  plan.kv_bytes_per_token = cuda_kv_bytes_per_token(config, sizes.type);
+  plan.max_lanes = request.max_lanes;
+  plan.max_model_len = static_cast<std::int32_t>(sizes.context);
+  plan.max_step_tokens = request.max_step_tokens;
+  plan.image_tokens_max = static_cast<std::int32_t>(sizes.image_tokens);
+  const std::int64_t side = settings.patch_size * settings.merge_size;
+  plan.image_pixels_max = sizes.image_tokens * side * side;
+  plan.encoder_rows = static_cast<std::int32_t>(sizes.encoder_rows());
+  plan.threads = request.threads;
+  return plan;
+}
+
+CudaQwenSizes cuda_sizes_of(const MemoryPlan& plan) {
+  CudaQwenSizes sizes;
+  sizes.type = plan.dtype == "fp32" ? DType::kFp32 : DType::kBf16;
+  sizes.step_tokens = plan.max_step_tokens;
+  sizes.lanes = plan.max_lanes;
+  sizes.context = plan.max_model_len;
+  sizes.kv_blocks = plan.kv_blocks;
+  sizes.block_tokens = plan.kv_block_tokens;
+  sizes.image_tokens = plan.image_tokens_max;
+  return sizes;
+}
+
+}  // namespace facet
