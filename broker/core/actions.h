@@ -61,6 +61,8 @@ struct KillWorker {
   std::string why;
 };
 
+struct KillDecoder {};  // a job is overdue
+
 struct WorkerFirstStep {  // kWorkerFinishedStep
   std::uint32_t worker = 0;
   std::uint64_t incarnation = 0;
@@ -73,6 +75,6 @@ struct LogLine {
 };
 
 using Action = std::variant<SendClient, SendDispatch, SendCancel, SendResume, SendAck, SendDrain,
-                            SendDecodeJob, KillWorker, WorkerFirstStep, LogLine>;
+                            SendDecodeJob, KillWorker, KillDecoder, WorkerFirstStep, LogLine>;
 
 }  // namespace facet

@@ -56,6 +56,7 @@ std::vector<Action> settle(CoreState& s) {
   core::run_request_timers(s);
   core::run_upload_timers(s);
   core::run_hello_timer(s);
+  core::run_decode_timer(s);
   core::dispatch_ready(s);
   core::reserve_pixels(s);
   core::pump_decoder(s);
@@ -95,8 +96,10 @@ std::optional<Nanos> BrokerCore::next_deadline() const {
     const Nanos first = timers->begin()->first;
     next = next ? std::min(*next, first) : first;
   }
-  if (s.hello_deadline != 0) {
-    next = next ? std::min(*next, s.hello_deadline) : s.hello_deadline;
+  const auto consider = [&next](Nanos when) { next = next ? std::min(*next, when) : when; };
+  if (s.hello_deadline != 0) consider(s.hello_deadline);
+  if (!s.decode_jobs.empty() && !s.decoder_condemned) {
+    consider(s.decode_jobs.begin()->second.overdue);
   }
   return next;
 }

@@ -50,6 +50,8 @@ struct CoreLimits {
   std::uint32_t max_tokens_bytes = 64 << 10;  // text and ids of one Tokens message
   std::uint32_t max_messages_per_pump = 64;   // to one client in one step, then others' turn
   std::uint32_t decode_jobs = 2;              // at the decoder at once
+  // A job without an answer for so long: the decoder, which bounds its children, does not run.
+  Nanos decode_deadline = 60 * kSecond;
   std::uint32_t decode_ahead = 4;             // requests decoded beyond the workers' free credits
   Nanos preempt_backoff = 10 * kMillisecond;  // doubles with each preemption of a request
   Nanos preempt_backoff_max = kSecond;

@@ -149,6 +149,7 @@ struct DecodeTask {
 struct RunningDecode {
   DecodeTask task;
   LeaseId encoded = 0;
+  Nanos overdue = 0;
 };
 
 struct Cursor {
@@ -205,6 +206,7 @@ struct CoreState {
   Timers upload_timers;
 
   bool decoder_up = false;
+  bool decoder_condemned = false;  // KillDecoder was said
   std::deque<DecodeTask> decode_queue;
   std::map<std::uint64_t, RunningDecode> decode_jobs;
   std::uint64_t next_job = 1;

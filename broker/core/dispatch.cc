@@ -11,6 +11,7 @@
 #include "broker/core/rules.h"
 #include "broker/core/workers.h"
 #include "common/base/check.h"
+#include "common/base/crash_point.h"
 
 namespace facet::core {
 namespace {
@@ -75,6 +76,7 @@ void dispatch_to(CoreState& s, Request& r, std::uint32_t index, bool solo) {
   assignment.remaining_tokens = remaining_tokens(s, r);
   assignment.is_solo = solo;
   if (r.pixels != 0) hold_lease(s, r.pixels);
+  FACET_CRASH_POINT("dispatch.recorded");
   worker.status.outstanding_tokens += assignment.prompt_tokens + assignment.remaining_tokens;
   if (worker.assignments.empty()) worker.speed.start(s.now);
   worker.assignments.emplace(AssignmentKey{r.id, r.progress.attempts}, assignment);

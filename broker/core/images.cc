@@ -88,7 +88,7 @@ void send_job(CoreState& s, const DecodeTask& task, const Request& r) {
   job.format = image.format;
   hold_lease(s, r.encoded);
   hold_lease(s, r.pixels);
-  s.decode_jobs.emplace(job.job, RunningDecode{task, r.encoded});
+  s.decode_jobs.emplace(job.job, RunningDecode{task, r.encoded, s.now + s.limits.decode_deadline});
   s.out.push_back(SendDecodeJob{job});
 }
 
@@ -116,6 +116,15 @@ void reserve_pixels(CoreState& s) {
 
 void decoder_up(CoreState& s) {
   s.decoder_up = true;
+  s.decoder_condemned = false;
+}
+
+void run_decode_timer(CoreState& s) {
+  if (s.decode_jobs.empty() || s.decoder_condemned) return;
+  if (s.now < s.decode_jobs.begin()->second.overdue) return;
+  s.decoder_condemned = true;
+  log(s, LogLine::Level::kError, "the decoder has not answered in time and is ended");
+  s.out.push_back(KillDecoder{});
 }
 
 void decoder_reaped(CoreState& s) {

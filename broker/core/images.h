@@ -12,6 +12,8 @@ void reserve_pixels(CoreState& s);
 
 void decoder_up(CoreState& s);
 void decoder_reaped(CoreState& s);
+// The oldest job's deadline; ends the decoder that missed it.
+void run_decode_timer(CoreState& s);
 void handle_decode_reply(CoreState& s, const DecodeReply& reply);
 
 // Sends queued jobs while the decoder has room for them.

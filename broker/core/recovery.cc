@@ -10,6 +10,7 @@
 #include "broker/core/requests.h"
 #include "broker/core/takeover.h"
 #include "broker/core/workers.h"
+#include "common/base/crash_point.h"
 
 namespace facet::core {
 namespace {
@@ -52,6 +53,7 @@ void recover_unfinished(CoreState& s, const Takeover& takeover, const RecordView
   }
   // From here on it is in hand again: its body may be what ends brokers.
   const Handling handling(s, r.record);
+  FACET_CRASH_POINT("recovery.record");
   const bool is_quarantined = r.progress.broker_strikes >= kMostBrokerStrikes;
   const Status images = adopt_images(s, r);
   auto body = is_quarantined ? Result<GenerateRequest>(GenerateRequest{})
@@ -95,6 +97,7 @@ void recover(CoreState& s, const Takeover& takeover) {
   s.recovered_at = s.now;
   take_over_workers(s, takeover);
   const LedgerScan& scan = s.ledger.scan();
+  FACET_CRASH_POINT("recovery.workers");
   std::vector<const RecordView*> records;
   for (const RecordView& view : scan.records) records.push_back(&view);
   // Acceptance order, so that the queue is what it was.
@@ -112,7 +115,9 @@ void recover(CoreState& s, const Takeover& takeover) {
     recover_unfinished(s, takeover, *view, scan.handling == view->index);
   }
   inherit_pixels(s);
+  FACET_CRASH_POINT("recovery.pixels");
   const std::size_t freed = s.ring.free_unadopted();
+  FACET_CRASH_POINT("recovery.freed");
   // Of the living, those that are as good as dead: what they hold waits for their reaping.
   for (const WorkerDead& dead : takeover.deaths) {
     const bool is_known = dead.worker < s.workers.size();

@@ -9,6 +9,7 @@
 #include "broker/core/cursors.h"
 #include "broker/core/requests.h"
 #include "broker/core/rules.h"
+#include "common/base/crash_point.h"
 #include "common/protocol/limits.h"
 
 namespace facet::core {
@@ -166,6 +167,7 @@ std::optional<Refused> store_chunk(CoreState& s, const ClientPut& put, Upload& u
                        " is next",
                    0};
   }
+  FACET_CRASH_POINT("upload.chunk");
   std::memcpy(s.ring.payload(*image.slot).data() + chunk.offset, put.bytes.data(),
               put.bytes.size());
   image.received += put.bytes.size();

@@ -13,6 +13,7 @@
 #include <string_view>
 
 #include "broker/decoder/decode_image.h"
+#include "common/base/crash_point.h"
 #include "common/control/fds.h"
 
 namespace facet {
@@ -92,6 +93,7 @@ Status check_job(const DecodeJob& job, std::uint64_t ring_bytes) {
 void run_decode_child(const DecodeJob& job, const ChildSetup& setup) {
   prctl(PR_SET_PDEATHSIG, SIGKILL);
   if (getppid() != setup.server) _exit(kExitFailure);
+  FACET_CRASH_POINT("decoder.child");
   prctl(PR_SET_NAME, "decoder-child");
   void* encoded =
       map_run(setup.read_only_ring_fd, job.encoded_offset, job.encoded_bytes, PROT_READ);
@@ -104,6 +106,7 @@ void run_decode_child(const DecodeJob& job, const ChildSetup& setup) {
   const Status status =
       setup.decode({static_cast<const std::uint8_t*>(encoded), job.encoded_bytes}, job.width,
                    job.height, {static_cast<std::uint8_t*>(pixels), job.pixels_bytes});
+  FACET_CRASH_POINT("decoder.decoded");
   answer(status.has_value(), status ? std::string_view() : status.error().message);
 }
 

@@ -16,6 +16,7 @@
 #include <string>
 
 #include "broker/decoder/decode_child.h"
+#include "common/base/crash_point.h"
 #include "common/control/fds.h"
 
 namespace facet {
@@ -135,6 +136,7 @@ Result<bool> DecodeServer::take_job() {
     std::fprintf(stderr, "facet-decoder: dropped a job packet of %zd bytes\n", count);
     return true;
   }
+  FACET_CRASH_POINT("decoder.job");
   if (const Status checked = check_job(job, ring_bytes_); !checked) {
     FACET_TRY_STATUS(reply(job.job, DecodeOutcome::kBadImage, checked.error().message.c_str()));
     return true;
@@ -218,6 +220,7 @@ Status DecodeServer::finish_child(Child& child) {
   const bool has_answer = read(child.result.get(), &answer, sizeof answer) == sizeof answer;
   answer.message[sizeof answer.message - 1] = '\0';
   const DecodeOutcome outcome = outcome_of(end, has_answer, answer.is_decoded == 1);
+  FACET_CRASH_POINT("decoder.reply");
   if (outcome == DecodeOutcome::kOk) return reply(child.job, outcome, "");
   if (outcome == DecodeOutcome::kBadImage) return reply(child.job, outcome, answer.message);
   return reply(child.job, outcome, describe_end(end, options_.wall_limit).c_str());

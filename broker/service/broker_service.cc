@@ -10,6 +10,7 @@
 #include "broker/service/service_limits.h"
 #include "broker/service/takeover_packets.h"
 #include "common/base/check.h"
+#include "common/base/crash_point.h"
 #include "common/control/fds.h"
 
 namespace facet {
@@ -38,7 +39,9 @@ int BrokerService::run() {
     spdlog::warn("broker_stops error=\"{}\"", takeover.error().message);
     return takeover.error().code == Code::kClosed ? kExitOk : kExitFailure;
   }
+  FACET_CRASH_POINT("takeover.received");
   execute(core_.recover(*takeover, monotonic_now()));
+  FACET_CRASH_POINT("recovery.ready");
   control_.send({.kind = ControlKind::kBrokerReady, .incarnation = epoch_});
   while (true) {
     wait();
@@ -162,7 +165,10 @@ void BrokerService::on_control(ControlChannel::Received received) {
 }
 
 void BrokerService::receive_decoder() {
-  while (auto reply = decoder_.receive()) feed(DecoderReply{*reply});
+  while (auto reply = decoder_.receive()) {
+    FACET_CRASH_POINT("decode.replied");
+    feed(DecoderReply{*reply});
+  }
 }
 
 bool BrokerService::receive_workers() {
@@ -172,6 +178,7 @@ bool BrokerService::receive_workers() {
     if (!event) continue;
     // A worker can be faster than our look at the control socket: its start comes first.
     if (std::holds_alternative<WorkerHello>(*event)) {
+      FACET_CRASH_POINT("hello.received");
       if (!receive_control()) return false;  // the next round sees the supervisor's end again
       const Hello& hello = std::get<WorkerHello>(*event).hello;
       spdlog::info("worker_hello worker={} incarnation={} model={} credits={}", hello.worker,
@@ -224,22 +231,27 @@ void BrokerService::execute(std::vector<Action> actions) {
 
 void BrokerService::on(SendClient& action) {
   clients_.send(std::move(action), monotonic_now(), events_);
+  FACET_CRASH_POINT("client.told");
 }
 
 void BrokerService::on(const SendDispatch& action) {
   if (auto failed = workers_.send(action, monotonic_now())) events_.push_back(std::move(*failed));
+  FACET_CRASH_POINT("dispatch.sent");
 }
 
 void BrokerService::on(const SendCancel& action) {
   if (auto failed = workers_.send(action, monotonic_now())) events_.push_back(std::move(*failed));
+  FACET_CRASH_POINT("cancel.sent");
 }
 
 void BrokerService::on(const SendResume& action) {
   if (auto failed = workers_.send(action, monotonic_now())) events_.push_back(std::move(*failed));
+  FACET_CRASH_POINT("resume.sent");
 }
 
 void BrokerService::on(const SendAck& action) {
   if (auto failed = workers_.send(action, monotonic_now())) events_.push_back(std::move(*failed));
+  FACET_CRASH_POINT("ack.sent");
 }
 
 void BrokerService::on(const SendDrain& action) {
@@ -247,7 +259,10 @@ void BrokerService::on(const SendDrain& action) {
   if (auto failed = workers_.send(action, monotonic_now())) events_.push_back(std::move(*failed));
 }
 
-void BrokerService::on(const SendDecodeJob& action) { decoder_.send(action.job); }
+void BrokerService::on(const SendDecodeJob& action) {
+  decoder_.send(action.job);
+  FACET_CRASH_POINT("decode.sent");
+}
 
 void BrokerService::on(const KillWorker& action) {
   spdlog::warn("kill_worker worker={} incarnation={} why=\"{}\"", action.worker,
@@ -255,6 +270,10 @@ void BrokerService::on(const KillWorker& action) {
   control_.send({.kind = ControlKind::kKillWorker,
                  .worker = action.worker,
                  .incarnation = action.incarnation});
+}
+
+void BrokerService::on(const KillDecoder&) {
+  control_.send({.kind = ControlKind::kKillDecoder});
 }
 
 void BrokerService::on(const WorkerFirstStep& action) {

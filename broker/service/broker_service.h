@@ -53,6 +53,7 @@ class BrokerService {
   void on(const SendDrain& action);
   void on(const SendDecodeJob& action);
   void on(const KillWorker& action);
+  void on(const KillDecoder& action);
   void on(const WorkerFirstStep& action);
   void on(const LogLine& action);
   void report_status();

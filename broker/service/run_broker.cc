@@ -16,6 +16,7 @@
 #include "broker/decoder/image_header.h"
 #include "broker/service/broker_service.h"
 #include "broker/service/control_channel.h"
+#include "broker/service/fatal_signals.h"
 #include "broker/service/memory_limit.h"
 #include "broker/service/router.h"
 #include "broker/service/service_limits.h"
@@ -104,6 +105,7 @@ Result<int> serve(const Config& config, std::uint32_t num_workers) {
   MappedRegion ledger_region =
       FACET_TRY(MappedRegion::map(kBrokerLedgerFd, MapAccess::kReadWrite));
   LedgerWriter ledger = FACET_TRY(LedgerWriter::attach(ledger_region.writable_bytes()));
+  blame_record_in_hand(ledger.handling_word());
   RingWriter ring = FACET_TRY(RingWriter::attach(ring_region.writable_bytes(), ledger.epoch()));
   BrokerCore core(core_limits(config, num_workers), core_seams(config), ring, ledger);
 

@@ -26,6 +26,7 @@ CoreLimits core_limits(const Config& config, std::uint32_t num_workers) {
   const int cores = static_cast<int>(std::thread::hardware_concurrency());
   const int decoders = config.decoder.processes > 0 ? config.decoder.processes : cores;
   limits.decode_jobs = static_cast<std::uint32_t>(decoders > 0 ? decoders : 1);
+  limits.decode_deadline = 4 * config.decoder.cpu_seconds * kSecond + kDecodeGrace;
   return limits;
 }
 

@@ -39,6 +39,9 @@ inline constexpr Nanos kClientStaleAfter = 3 * kSecond;
 // How long the supervisor may take to say what became of a worker whose connection ended. A large
 // process is reaped in half a second; a worker that lives on without a connection is replaced.
 inline constexpr Nanos kVerdictGrace = 3 * kSecond;
+// Beyond the wall-clock limit of a decoder child, which is four times its CPU limit: for a decoder
+// that waits for a core.
+inline constexpr Nanos kDecodeGrace = 5 * kSecond;
 // How often the supervisor is told that the loop turns.
 inline constexpr Nanos kStatusInterval = kSecond / 2;
 // Where a client should come back that found the table full.

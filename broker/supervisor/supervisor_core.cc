@@ -192,6 +192,11 @@ void SupervisorCore::on(const BrokerSaid& event) {
       life->is_blamed = true;
       end_child(*life, SIGKILL);
       break;
+    case ControlKind::kKillDecoder:
+      if (decoder_.state != State::kRunning) break;
+      note(true, "decoder does not answer, says the broker; killed");
+      end_child(decoder_, SIGKILL);
+      break;
     case ControlKind::kWorkerFinishedStep:
       if (life != nullptr) life->was_useful = true;
       break;
@@ -221,8 +226,9 @@ void SupervisorCore::on(const PageSeen& event) {
 }
 
 void SupervisorCore::on(const BrokerSeen& event) {
-  if (!is_broker_ready() || now_ - broker_heard_ <= rules_.broker_deadline) return;
-  end_hung(broker_, event.is_stopped);
+  // From its start on: one that hangs while it recovers is no better.
+  if (broker_.state != State::kRunning) return;
+  if (now_ - broker_heard_ > rules_.broker_deadline) end_hung(broker_, event.is_stopped);
 }
 
 SupervisorCore::Life* SupervisorCore::find(const ChildId& id) {

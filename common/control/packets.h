@@ -28,6 +28,7 @@ enum class ControlKind : std::uint32_t {
   kBrokerReady = 32,         // sockets are served; incarnation = its epoch
   kKillWorker = 33,          // worker, incarnation: it broke the protocol; SIGKILL and restart
   kWorkerFinishedStep = 34,  // worker, incarnation: its first finished step; resets the back-off
+  kKillDecoder = 36,         // a job is overdue: it hangs or stands stopped; SIGKILL and restart
   kStatus = 35,  // value: requests not yet terminal (for drain and for systemd's status line)
 };
 

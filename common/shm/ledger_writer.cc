@@ -5,6 +5,7 @@
 #include <unordered_set>
 
 #include "common/base/check.h"
+#include "common/base/crash_point.h"
 #include "common/shm/ledger_layout.h"
 
 namespace facet {
@@ -74,9 +75,11 @@ Result<LedgerWriter> LedgerWriter::attach(std::span<std::byte> object) {
                                  std::memory_order_release);
     writer.free_records_.push_back(i);
   }
+  FACET_CRASH_POINT("ledger.attaching");
   writer.epoch_ = scan.epoch + 1;
   writer.header_->epoch.store(writer.epoch_, std::memory_order_release);
   writer.header_->handling.store(0, std::memory_order_release);
+  FACET_CRASH_POINT("ledger.attached");
   writer.scan_ = std::move(scan);
   return writer;
 }
@@ -128,7 +131,9 @@ Result<std::uint32_t> LedgerWriter::publish(const RecordSpec& spec) {
   auto* run = const_cast<std::byte*>(ledger_run(object_, to));
   copy_bytes(run, spec.body.data(), spec.body.size());
   copy_bytes(run + layout_of(to).images, spec.images.data(), spec.images.size_bytes());
+  FACET_CRASH_POINT("ledger.publishing");
   to.state.store(static_cast<std::uint32_t>(RecordState::kLive), std::memory_order_release);
+  FACET_CRASH_POINT("ledger.published");
   return index;
 }
 
@@ -173,12 +178,15 @@ Status LedgerWriter::append(std::uint32_t index, std::span<const std::int32_t> t
   }
   copy_bytes(run + layout.logprobs + committed * to.logprobs_per_token * sizeof(TokenLogprob),
              logprobs.data(), logprobs.size_bytes());
+  FACET_CRASH_POINT("ledger.appending");
   to.committed.store(committed + token_ids.size(), std::memory_order_release);
+  FACET_CRASH_POINT("ledger.appended");
   return {};
 }
 
 void LedgerWriter::set_progress(std::uint32_t index, const RecordProgress& progress) {
   record(index).progress = progress;
+  FACET_CRASH_POINT("ledger.progress");
 }
 
 Status LedgerWriter::finish(std::uint32_t index, const TerminalRecord& terminal) {
@@ -204,7 +212,9 @@ Status LedgerWriter::finish(std::uint32_t index, const TerminalRecord& terminal)
   to.finished = terminal.finished;
   to.tail_bytes = static_cast<std::uint32_t>(terminal.tail.size());
   to.error_bytes = static_cast<std::uint32_t>(error.size());
+  FACET_CRASH_POINT("ledger.finishing");
   to.state.store(static_cast<std::uint32_t>(RecordState::kTerminal), std::memory_order_release);
+  FACET_CRASH_POINT("ledger.finished");
   return {};
 }
 
@@ -213,6 +223,7 @@ void LedgerWriter::erase(std::uint32_t index) {
   FACET_CHECK(gone.state.load(std::memory_order_relaxed) !=
               static_cast<std::uint32_t>(RecordState::kFree));
   gone.state.store(static_cast<std::uint32_t>(RecordState::kFree), std::memory_order_release);
+  FACET_CRASH_POINT("ledger.erased");
   pages_.release(gone.first_page);
   free_records_.push_back(index);
 }

@@ -2,6 +2,7 @@
 #include <string>
 
 #include "common/base/check.h"
+#include "common/base/crash_point.h"
 #include "common/shm/ring.h"
 
 namespace facet {
@@ -102,8 +103,10 @@ Result<std::uint32_t> RingWriter::reserve(RingArena arena, const RequestId& requ
   RingSlot& header = slot_at(slot);
   const std::uint64_t word = header.state_gen.load(std::memory_order_relaxed);
   FACET_CHECK_MSG(state_of(word) == SlotState::kFree, "a free run's slot is not FREE");
+  FACET_CRASH_POINT("ring.reserving");
   header.state_gen.store(pack_state(SlotState::kWriting, (word & kGenerationMask) + 1),
                          std::memory_order_release);
+  FACET_CRASH_POINT("ring.reserved");
   header.request = request;
   header.offset = std::uint64_t{slot} * kRingPageBytes;
   header.length = length;
@@ -115,20 +118,24 @@ Result<std::uint32_t> RingWriter::reserve(RingArena arena, const RequestId& requ
 
 void RingWriter::publish(std::uint32_t slot) {
   FACET_CHECK(state(slot) == SlotState::kWriting);
+  FACET_CRASH_POINT("ring.publishing");
   slot_at(slot).state_gen.store(pack_state(SlotState::kReady, generation(slot)),
                                 std::memory_order_release);
+  FACET_CRASH_POINT("ring.published");
 }
 
 void RingWriter::retire(std::uint32_t slot) {
   FACET_CHECK(state(slot) == SlotState::kWriting || state(slot) == SlotState::kReady);
   slot_at(slot).state_gen.store(pack_state(SlotState::kRetired, generation(slot)),
                                 std::memory_order_release);
+  FACET_CRASH_POINT("ring.retired");
 }
 
 void RingWriter::free(std::uint32_t slot) {
   FACET_CHECK(state(slot) != SlotState::kFree);
   slot_at(slot).state_gen.store(pack_state(SlotState::kFree, generation(slot)),
                                 std::memory_order_release);
+  FACET_CRASH_POINT("ring.freed");
   pages_of(slot).release(page_in_arena(slot));
 }
 

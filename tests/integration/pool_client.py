@@ -54,16 +54,20 @@ def generate_message(request, next_index=0):
 
 class Client:
     def __init__(self, socket_path, identity=None):
+        self.socket_path = socket_path
+        self.connect(identity)
+        self.requests = {}
+        self.last_heard = time.monotonic()
+        self.num_resubmits = 0
+        self.status_json = None
+
+    def connect(self, identity=None):
         self.socket = zmq.Context.instance().socket(zmq.DEALER)
         self.socket.setsockopt(zmq.LINGER, 0)
         self.socket.setsockopt(zmq.SNDHWM, 0)
         if identity:
             self.socket.setsockopt(zmq.IDENTITY, identity)
-        self.socket.connect("ipc://" + socket_path)
-        self.requests = {}
-        self.last_heard = time.monotonic()
-        self.num_resubmits = 0
-        self.status_json = None
+        self.socket.connect("ipc://" + self.socket_path)
 
     def close(self):
         self.socket.close()
@@ -148,6 +152,8 @@ class Client:
         elif now - self.last_heard > SILENCE_S:
             self.last_heard = now
             self.num_resubmits += 1
+            self.close()  # what still comes to the old socket would mix with the repeated answer
+            self.connect()
             for request in open_requests:
                 self.submit(request)
 

@@ -52,6 +52,16 @@ std::optional<std::string> SimWatch::decode_job(std::span<const std::byte> ledge
   return std::nullopt;
 }
 
+std::set<RequestId> suspects_in(std::span<const std::byte> ledger) {
+  std::set<RequestId> suspects;
+  const auto scan = scan_ledger(ledger);
+  if (!scan) return suspects;
+  for (const RecordView& view : scan->records) {
+    if (view.state == RecordState::kLive && view.progress.strikes > 0) suspects.insert(view.id);
+  }
+  return suspects;
+}
+
 std::optional<std::string> overdue(std::span<const std::byte> ledger, Nanos now) {
   const auto scan = scan_ledger(ledger);
   if (!scan) return "the ledger cannot be read";

@@ -26,6 +26,9 @@ class SimWatch {
   std::set<RequestId> decoded_;  // had pixels in this broker's life, or ran when it began
 };
 
+// Unfinished requests that were at a worker when it died by its own fault.
+std::set<RequestId> suspects_in(std::span<const std::byte> ledger);
+
 // After a step no unfinished request is past its deadline.
 std::optional<std::string> overdue(std::span<const std::byte> ledger, Nanos now);
 

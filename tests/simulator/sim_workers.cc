@@ -18,6 +18,7 @@ struct SimWorkers::Sequence {
   std::vector<ImageDescriptor> images;
   std::uint32_t next = 0;
   bool released = false;
+  bool keeps_images = false;  // to its end
   bool cancelled = false;
 };
 
@@ -29,6 +30,7 @@ struct SimWorkers::Process {
   bool drops_tail = false;   // what it had sent and was not delivered is lost
   bool has_plan = false;
   bool has_served = false;  // said hello to some broker
+  bool is_cut = false;      // nothing more comes from that of `epoch`
   bool is_resumed = false;  // that of `epoch` has answered
   std::uint64_t epoch = 0;  // of the broker that it speaks to
   OutputLog log;
@@ -101,7 +103,7 @@ void SimWorkers::start(std::uint32_t index) {
 void SimWorkers::connect(const ProcessPtr& process) {
   if (!process->is_running || page_epoch_ == 0 || process->epoch == page_epoch_) return;
   process->epoch = page_epoch_;
-  process->is_resumed = false;
+  process->is_resumed = process->is_cut = false;
   process->has_served = true;
   process->up = process->down = {};
   WorkerHello hello;
@@ -121,10 +123,17 @@ void SimWorkers::to_worker(std::uint32_t worker, std::uint64_t incarnation,
   const ProcessPtr process = processes_.at(worker);
   if (!process || process->incarnation != incarnation) return;
   const std::uint64_t epoch = sim_.epoch();
-  sim_.send(process->down, 0, 2 * kMillisecond, [this, process, epoch, what = std::move(what)] {
+  sim_.send(process->down, 0, longest_delay(), [this, process, epoch, what = std::move(what)] {
     const bool is_current = process->epoch == epoch && page_epoch_ == epoch;
-    if (process->is_running && is_current) what(process);
+    // Of what a broker said before its death a part arrives, in order.
+    if (is_current && sim_.epoch() != epoch && chance(sim_.rng, 0.5)) process->is_cut = true;
+    if (process->is_running && is_current && !process->is_cut) what(process);
   });
+}
+
+// Now and then much is on its way when a broker dies.
+Nanos SimWorkers::longest_delay() {
+  return (chance(sim_.rng, 0.05) ? 60 : 2) * kMillisecond;
 }
 
 void SimWorkers::resume(std::uint32_t worker, std::uint64_t incarnation, Resume answer) {
@@ -218,14 +227,14 @@ void SimWorkers::reap(const ProcessPtr& process) {
 
 void SimWorkers::check_exposure(const Process& process, const RequestParams& params,
                                 const RequestId& id) {
-  // After its first death a poison request runs alone, and at one worker only.
-  const auto deaths = poison_deaths_.find(id);
-  const bool is_known = params.poison_at != UINT32_MAX && deaths != poison_deaths_.end();
-  if (is_known && !process.sequences.empty()) sim_.violate("a suspect does not run alone");
+  // After its first death a poison request runs alone, and so does each that was with it.
+  const std::set<RequestId> suspects = suspects_in(sim_.ledger_memory());
+  const bool is_known = params.poison_at != UINT32_MAX && poison_deaths_.contains(id);
+  if ((is_known || suspects.contains(id)) && !process.sequences.empty()) {
+    sim_.violate("a suspect does not run alone");
+  }
   for (const auto& [key, sequence] : process.sequences) {
-    if (sequence.params.poison_at != UINT32_MAX && poison_deaths_.contains(key.first)) {
-      sim_.violate("a request joins a suspect");
-    }
+    if (suspects.contains(key.first)) sim_.violate("a request joins a suspect");
   }
 }
 
@@ -238,6 +247,7 @@ void SimWorkers::dispatch(std::uint32_t worker, std::uint64_t incarnation, Dispa
     Sequence sequence;
     sequence.params = params_of(d.request);
     sequence.images = d.images;
+    sequence.keeps_images = chance(sim_.rng, 0.5);
     sequence.next = static_cast<std::uint32_t>(d.committed.size());
     if (!process->is_declared) check_exposure(*process, sequence.params, d.request.id);
     for (std::uint32_t i = 0; i < sequence.next; ++i) {
@@ -328,7 +338,8 @@ bool SimWorkers::advance(const ProcessPtr& process, const Key& key, Sequence& se
   } else if (chance(rng, sim_.options.preempt_chance)) {
     update.ended = true;
     update.end.kind = SequenceEnd::Kind::kPreempted;
-  } else if (!sequence.images.empty() && !sequence.released && sequence.next > 0 &&
+  } else if (!sequence.images.empty() && !sequence.released && !sequence.keeps_images &&
+             sequence.next > 0 &&
              chance(rng, 0.3)) {
     update.images_released = sequence.released = true;
   }
@@ -376,11 +387,14 @@ void SimWorkers::report(const ProcessPtr& process) {
 
 void SimWorkers::to_broker(const ProcessPtr& process, Step message) {
   const std::uint64_t epoch = process->epoch;
-  sim_.send(process->up, 0, 3 * kMillisecond,
+  sim_.send(process->up, 0, longest_delay(),
             [this, process, epoch, m = std::move(message)]() mutable {
     if (!process->is_running && process->drops_tail) return;
-    // What waits for a broker that died may reach the next one.
-    if (epoch != sim_.epoch() && chance(sim_.rng, 0.5)) return;
+    if (epoch != sim_.epoch()) {
+      // What waits for a broker that died may reach the next one.
+      if (chance(sim_.rng, 0.5)) repeat_late(process->index, m, epoch);
+      return;
+    }
     if (chance(sim_.rng, sim_.options.duplicate_chance)) repeat_late(process->index, m, epoch);
     sim_.deliver(WorkerStep{process->index, std::move(m), epoch});
   });

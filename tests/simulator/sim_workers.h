@@ -44,6 +44,7 @@ class SimWorkers {
   };
 
   void start(std::uint32_t index);
+  Nanos longest_delay();  // of a message over a worker's connection
   void start_absent();
   // Speaks to the broker that serves now, if it does not already.
   void connect(const ProcessPtr& process);

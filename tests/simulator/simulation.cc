@@ -82,6 +82,7 @@ Simulation::Simulation(const SimOptions& sim_options)
   limits_.max_tokens_bytes = 40;  // many messages
   limits_.max_messages_per_pump = 3;
   limits_.decode_ahead = 2;
+  limits_.steps_per_ack = 3;
   const RingGeometry geometry{options.ingest_pages, options.pixel_pages};
   ring_bytes_ = ring_object_bytes(geometry);
   ring_memory_.reset(make_memory(ring_bytes_));
@@ -160,6 +161,8 @@ void Simulation::execute(std::vector<Action> actions, bool dies) {
       workers_->first_step(stepped->worker, stepped->incarnation);
     } else if (auto* kill = std::get_if<KillWorker>(&action)) {
       violate("the core ends a worker that kept to the protocol: " + kill->why);
+    } else if (std::holds_alternative<KillDecoder>(action)) {
+      violate("the core ends a decoder that answers");
     } else if (auto* line = std::get_if<LogLine>(&action)) {
       if (std::getenv("FACET_SIM_TRACE") != nullptr) {
         std::fprintf(stderr, "%.6f %s\n", static_cast<double>(now) * 1e-9, line->text.c_str());

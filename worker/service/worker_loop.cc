@@ -8,6 +8,7 @@
 #include <utility>
 #include <variant>
 
+#include "common/base/crash_point.h"
 #include "common/control/fds.h"
 #include "common/protocol/codec.h"
 #include "worker/service/process_life.h"
@@ -71,12 +72,14 @@ Status WorkerLoop::follow_broker() {
   link_.reset();  // what it was told and has not read is void
   is_resumed_ = false;
   epoch_ = now;
+  FACET_CRASH_POINT("worker.broker_lost");
   if (epoch_ == 0) return {};
   link_ = FACET_TRY(BrokerLink::connect(
       identity_.socket_path, std::to_string(identity_.worker) + "." +
                                  std::to_string(identity_.incarnation) + "." +
                                  std::to_string(epoch_)));
   FACET_TRY_STATUS(say_hello());
+  FACET_CRASH_POINT("worker.hello_sent");
   around_.page.set_ready();
   return {};
 }
@@ -89,6 +92,7 @@ Status WorkerLoop::say_hello() {
   hello.credits = engine_.capacity();
   hello.is_settled = engine_.is_settled();
   hello.model = engine_.facts();
+  FACET_CRASH_POINT("worker.hello");
   hello.held = log_.held();
   spdlog::info("hello worker={} epoch={} held={}", identity_.worker, epoch_, hello.held.size());
   return link_->send(encode_message(hello));
@@ -114,6 +118,7 @@ Status WorkerLoop::handle(std::string_view message) {
     return resume(*points);
   } else if (const auto* ack = std::get_if<StepAck>(&command)) {
     log_.acknowledge(ack->step);
+    FACET_CRASH_POINT("worker.acknowledged");
   } else {
     draining_ = true;
     around_.page.tick(WorkerPhase::kDraining);
@@ -134,6 +139,7 @@ void WorkerLoop::dispatch(Dispatch command) {
               Error(Code::kExhausted, "the worker holds as many requests as it granted"));
     return;
   }
+  FACET_CRASH_POINT("worker.dispatch");
   auto images = around_.gate.open(command.images);
   if (!images) {
     end_early(command, SequenceEnd::Kind::kError, images.error());
@@ -151,6 +157,7 @@ void WorkerLoop::dispatch(Dispatch command) {
   }
   log_.open({id, command.attempt}, static_cast<std::uint32_t>(command.committed.size()),
             !command.images.empty());
+  FACET_CRASH_POINT("worker.opened");
   held_[id] = command.attempt;
   is_box_stale_ = true;
 }
@@ -158,6 +165,7 @@ void WorkerLoop::dispatch(Dispatch command) {
 Status WorkerLoop::resume(const Resume& command) {
   const auto unwanted = FACET_TRY(log_.resume(command));
   for (const OutputLog::Key& key : unwanted) engine_.cancel(key.id, key.attempt);
+  FACET_CRASH_POINT("worker.resumed");
   is_resumed_ = true;
   return {};
 }
@@ -174,6 +182,7 @@ void WorkerLoop::cancel(const CancelSequence& command) {
   const auto held = held_.find(command.id);
   if (held != held_.end() && held->second == command.attempt) {
     engine_.cancel(command.id, command.attempt);
+    FACET_CRASH_POINT("worker.cancelled");
   }
 }
 
@@ -218,6 +227,7 @@ Status WorkerLoop::step() {
     held_.erase(held);
     is_box_stale_ = true;
   }
+  FACET_CRASH_POINT("worker.stepped");
   for (SequenceUpdate& update : updates) log_.add(std::move(update));
   return report();
 }
@@ -234,7 +244,9 @@ Status WorkerLoop::report() {
   message.is_settled = engine_.is_settled();
   if (message.is_settled) around_.page.set_settled();
   message.updates = log_.take_unsent(steps_, kMaxStepTokens);
-  return link_->send(encode_message(message));
+  FACET_TRY_STATUS(link_->send(encode_message(message)));
+  FACET_CRASH_POINT("worker.reported");
+  return {};
 }
 
 Status WorkerLoop::rest() {

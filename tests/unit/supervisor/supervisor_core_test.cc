@@ -355,6 +355,21 @@ TEST(SupervisorCore, HungBrokerIsReplaced) {
   EXPECT_EQ(world.starts["broker"], 2);
 }
 
+TEST(SupervisorCore, ABrokerThatNeverGetsReadyIsReplaced) {
+  for (const bool is_stopped : {false, true}) {
+    SupervisorWorld world(rules(1));
+    world.feed(TimePassed{});
+    for (int i = 0; i < 12; ++i) {
+      world.pass(kSecond);
+      world.feed(BrokerSeen{is_stopped});
+    }
+    EXPECT_EQ(world.processes.at(0).signals.at(0), is_stopped ? SIGKILL : SIGABRT);
+    world.obey();
+    world.pass(2 * kSecond);
+    EXPECT_EQ(world.starts["broker"], 2);
+  }
+}
+
 TEST(SupervisorCore, BrokerThatCannotStartBacksOff) {
   SupervisorWorld world(rules(1));
   world.feed(TimePassed{});

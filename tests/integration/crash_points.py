@@ -1,0 +1,245 @@
+"""Every step at which a process can die, and one dying or stopping there: real processes.
+
+    crash_points.py BIN_DIR [--seed N] [--points a,b] [--actions kill,stop] [--stop-s 30]
+
+BIN_DIR: the programs with crash points (tests/crash_points). In each round one process is caught at
+one point, in the midst of a mixed load, and killed, or stopped for longer than its deadline allows
+(deadlines are configured short; with --stop-s 30 they are the defaults). Every answer must be the
+computed one, and everything must be back afterwards: nothing lost, doubled, changed or leaked.
+Points of recovery are met after a kill of the broker, so those rounds kill a second one.
+"""
+
+import argparse
+import os
+import random
+import signal
+import sys
+import time
+
+import pool_client
+import pool_oracle
+from crash_table import CrashTable
+from pool_case import jpeg
+from pool_client import Client, Request
+from pool_daemon import Daemon, count_fds, state_of, wait_until
+
+# Points that are met only after a broker has died.
+AFTER_A_BROKER = ("recovery.", "takeover.", "ledger.attach", "hello.", "resume.",
+                  "worker.broker_lost", "worker.hello", "worker.resumed")
+# Points that a load as short as this may never meet: an end of a record.
+MAY_BE_MET = {"ledger.erased"}
+# Every point that the load must meet: a point that is gone or misspelt is a failure.
+POINTS = """
+ring.reserving ring.reserved ring.publishing ring.published ring.retired ring.freed
+ledger.attaching ledger.attached ledger.publishing ledger.published ledger.appending
+ledger.appended ledger.finishing ledger.finished ledger.progress upload.chunk
+dispatch.recorded dispatch.sent cancel.sent client.told decode.sent decode.replied ack.sent
+hello.received resume.sent
+takeover.received recovery.workers recovery.record recovery.pixels recovery.freed recovery.ready
+worker.broker_lost worker.hello worker.hello_sent worker.resumed worker.dispatch worker.opened
+worker.stepped worker.reported worker.acknowledged worker.cancelled
+decoder.job decoder.child decoder.decoded decoder.reply
+""".split()
+
+SHORT = ("step_deadline_ms = 1000\nidle_deadline_ms = 1000\nbroker_deadline_ms = 1000\n"
+         "kill_grace_ms = 300\n")
+
+
+SHORT_STOP_LIMIT_S = 30.0  # by then a stopped process has been ended, with deadlines that short
+
+
+class Round:
+    """A daemon, a client, and what is checked after each load."""
+
+    def __init__(self, bin_dir, rng, stop_s):
+        self.rng = rng
+        self.stop_s = stop_s
+        self.daemon = Daemon(bin_dir, workers=2, worker="echo.token_us = 1500\ncredits = 4",
+                             supervisor="restart_backoff_ms = 50\nrestart_backoff_max_ms = 200\n" +
+                             ("" if stop_s else SHORT),
+                             decoder="" if stop_s else "cpu_seconds = 1")
+        self.table = CrashTable(os.path.join(self.daemon.folder, "points"))
+        os.environ["FACET_CRASH_POINTS"] = os.path.join(self.daemon.folder, "points")
+        self.daemon.__enter__()
+        self.client = Client(self.daemon.socket_path)
+        self.wait_ready()
+        self.images = [jpeg(rng.randint(8, 300), rng.randint(8, 300)) for _ in range(6)]
+        self.run_load(lambda: None)
+        self.fds = count_fds(self.daemon.process.pid)
+
+    def close(self):
+        self.client.close()
+        self.daemon.stop()
+
+    def wait_ready(self):
+        def ready():
+            try:
+                workers = self.client.status(2.0)["workers"]
+            except TimeoutError:  # the broker died with the question
+                return False
+            return sum(w["state"] == "ready" for w in workers) == 2
+        wait_until(ready, 60, "both workers ready")
+
+    def run_load(self, on_turn):
+        rng = self.rng
+        requests = [Request(f"question {rng.random()}", rng.choices(self.images, k=i % 3),
+                            {"max_tokens": rng.randint(1, 60), "seed": rng.randrange(1 << 60)})
+                    for i in range(12)]
+        # Without an image: a worker sees the pixels of one retired before it is told.
+        cancelled = Request("cancel me", [], {"max_tokens": 3000, "ignore_eos": True})
+        asked = [0.0]
+
+        def turn():
+            on_turn()
+            if cancelled.tokens and not cancelled.finished and time.monotonic() > asked[0]:
+                asked[0] = time.monotonic() + 1.0  # a cancel may die with its broker
+                self.client.cancel(cancelled)
+        self.client.run(requests + [cancelled], timeout_s=120, on_turn=turn)
+        for request in requests:
+            assert request.done is not None, request.refused
+            tokens, text, reason = pool_oracle.answer(request)
+            assert request.done["finish_reason"] == reason, request.done
+            assert request.tokens == tokens and request.text == text, "another answer"
+        assert cancelled.done["finish_reason"] == "cancelled", cancelled.done
+
+    def assert_whole(self):
+        """Everything is back where it was."""
+        self.wait_ready()
+
+        def rests():
+            try:
+                status = self.client.status(2.0)
+            except TimeoutError:
+                return False
+            assert status["conservation"] == "ok", status["conservation"]
+            ring = status["ring"]
+            return status["idle"] and ring["ingest"]["used"] == ring["pixels"]["used"] == 0
+        wait_until(rests, 60, "the pool is idle")
+        wait_until(lambda: count_fds(self.daemon.process.pid) == self.fds, 20,
+                   "the supervisor's descriptors")
+
+    def catch(self, point, action, nth):
+        """One round: the nth hit of the point ends in `action`. Returns whether it was hit."""
+        kill_first = point.startswith(AFTER_A_BROKER)
+        deeds = {"caught": 0, "stopped": None, "killed_broker": False}
+        self.table.arm(point, nth)
+
+        def turn():
+            if kill_first and not deeds["killed_broker"]:
+                deeds["killed_broker"] = True
+                os.kill(self.daemon.broker(), signal.SIGKILL)
+            if not deeds["caught"]:
+                deeds["caught"] = self.table.caught(point)
+                if not deeds["caught"]:
+                    return
+                pid = deeds["caught"]
+                try:
+                    os.kill(pid, signal.SIGKILL if action == "kill" else signal.SIGSTOP)
+                except ProcessLookupError:
+                    pass  # its supervisor was faster
+                self.table.release(point)
+                if action == "stop":
+                    deeds["stopped"] = time.monotonic() + (self.stop_s or SHORT_STOP_LIMIT_S)
+            elif deeds["stopped"]:
+                if state_of(deeds["caught"]) in ("", "Z"):
+                    deeds["stopped"] = None  # its deadline ended it
+                elif time.monotonic() > deeds["stopped"]:
+                    assert self.stop_s, f"{point}: stopped for {SHORT_STOP_LIMIT_S} s, lives on"
+                    deeds["stopped"] = None
+                    os.kill(deeds["caught"], signal.SIGCONT)
+
+        self.run_load(turn)
+        while deeds["stopped"]:
+            turn()
+            self.client.poll(0.05)
+        self.table.release(point)
+        self.assert_whole()
+        return bool(deeds["caught"])
+
+
+    def catch_broker(self, request, point, deed):
+        """Waits until the broker is at the point with the one request there is; then `deed`."""
+        self.table.arm(point, 1)
+        if request.id not in self.client.requests:
+            self.client.submit(request)
+        self.client.poll_until(lambda: request.finished or self.table.caught(point), 60)
+        assert not request.finished, request.done
+        deed(self.table.caught(point))
+
+    def record_that_ends_brokers(self):
+        """Two own-fault deaths with it in hand quarantine it; deaths from outside never do."""
+        point = "dispatch.recorded"
+        innocent = Request("innocent", [self.images[0]], {"max_tokens": 20})
+        for number in (signal.SIGKILL, signal.SIGSEGV, signal.SIGABRT, signal.SIGKILL):
+            def kill(pid, number=number):
+                os.kill(pid, number)
+                wait_until(lambda: pid not in self.daemon.pids("facet-broker"), 10, "its end")
+                self.table.release(point)
+            self.catch_broker(innocent, point, kill)
+        self.client.run([innocent], timeout_s=60)
+        assert innocent.done["finish_reason"] in ("stop", "length"), innocent.done
+        guilty = Request("guilty", [self.images[1]], {"max_tokens": 20})
+        for _ in range(2):
+            self.catch_broker(guilty, point, lambda pid: self.table.release(point, aborts=True))
+        self.client.poll_until(lambda: guilty.finished, 60)
+        assert guilty.done["code"] == "quarantined", guilty.done
+        assert "2 brokers" in guilty.done["message"], guilty.done
+        self.assert_whole()
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("bin_dir")
+    parser.add_argument("--seed", type=int, default=int(os.environ.get("FACET_SEED", "0")))
+    parser.add_argument("--points", default="")
+    parser.add_argument("--actions", default="kill,stop")
+    parser.add_argument("--stop-s", type=float, default=0.0)
+    options = parser.parse_args()
+    seed = options.seed or random.SystemRandom().randrange(1 << 30)
+    print(f"seed {seed} (FACET_SEED)", flush=True)
+    random.seed(seed)
+    pool_client.SILENCE_S = 1.5  # comes back sooner than a user's client
+    current = Round(options.bin_dir, random.Random(seed), options.stop_s)
+    try:
+        # What a broker's replacement meets is met once, so that all points have a name.
+        broker = current.daemon.broker()
+
+        def replace():
+            if broker in current.daemon.pids("facet-broker"):
+                os.kill(broker, signal.SIGKILL)
+        current.run_load(replace)
+        current.assert_whole()
+        met = current.table.entries()
+        missing = [point for point in POINTS if point not in met]
+        unknown = [point for point in met if point not in POINTS and point not in MAY_BE_MET]
+        assert not missing and not unknown, f"never met: {missing}, not listed: {unknown}"
+        rounds = [(point, action) for point in (options.points.split(",") if options.points
+                                                else POINTS)
+                  for action in options.actions.split(",")]
+        num_caught = 0
+        for point, action in rounds:
+            started = time.monotonic()
+            nth = current.rng.choice([1, 1, 2, 3, 5]) if "." in point else 1
+            is_caught = current.catch(point, action, nth)
+            if not is_caught:
+                is_caught = current.catch(point, action, 1)
+            num_caught += is_caught
+            print(f"{action:5} {point:22} hit {nth}: "
+                  f"{'ok' if is_caught else 'NOT MET'}, {time.monotonic() - started:.1f} s",
+                  flush=True)
+            assert is_caught, f"{point} was not met"
+        if not options.points:
+            current.record_that_ends_brokers()
+            print("a record that ends brokers is quarantined, one that was there is not")
+        print(f"{num_caught} rounds, nothing lost, doubled, changed or leaked")
+    except BaseException:
+        print(current.daemon.log_tail(150))
+        current.daemon.process.kill()
+        raise
+    finally:
+        current.close()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

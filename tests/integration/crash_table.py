@@ -1,0 +1,47 @@
+"""The test's side of tests/crash_points/crash_point.cc: catches a process at a named place."""
+
+import mmap
+import struct
+
+ENTRIES = 128
+ENTRY = struct.Struct("<64sIIQQII")  # name, taken, is_named, hits, armed, waiting, go
+
+
+class CrashTable:
+    """Its file's path goes to the processes in FACET_CRASH_POINTS."""
+
+    def __init__(self, path):
+        with open(path, "wb") as file:
+            file.truncate(ENTRIES * ENTRY.size)
+        with open(path, "r+b") as file:
+            self.memory = mmap.mmap(file.fileno(), ENTRIES * ENTRY.size)
+
+    def entries(self):
+        """{name: (offset, hits, waiting pid)} of the points that were met so far."""
+        found = {}
+        for index in range(ENTRIES):
+            offset = index * ENTRY.size
+            name, _, is_named, hits, _, waiting, _ = ENTRY.unpack_from(self.memory, offset)
+            if is_named:
+                found[name.rstrip(b"\0").decode()] = (offset, hits, waiting)
+        return found
+
+    def hits(self, name):
+        return self.entries().get(name, (0, 0, 0))[1]
+
+    def arm(self, name, nth):
+        """The nth hit from now on waits there."""
+        offset, hits, _ = self.entries()[name]
+        struct.pack_into("<I", self.memory, offset + 88, 0)
+        struct.pack_into("<I", self.memory, offset + 92, 0)
+        struct.pack_into("<Q", self.memory, offset + 80, hits + nth)
+
+    def caught(self, name):
+        """pid of the process that waits at the point; 0: none yet."""
+        return self.entries()[name][2]
+
+    def release(self, name, aborts=False):
+        """Lets whoever waits go on (or fail by itself), and nobody else wait."""
+        offset = self.entries()[name][0]
+        struct.pack_into("<Q", self.memory, offset + 80, 0)
+        struct.pack_into("<I", self.memory, offset + 92, 2 if aborts else 1)
