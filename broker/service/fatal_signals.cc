@@ -21,9 +21,10 @@ std::array<char, 64 << 10> g_signal_stack;
 // on return, and raise() sends what was sent.
 void on_fatal_signal(int number, siginfo_t* info, void*) {
   const bool is_fault = info->si_code > 0;
-  const bool is_from_outside =
-      !is_fault && info->si_pid != getpid() && info->si_pid != getppid();
-  if (!is_from_outside) g_handling->fetch_or(LedgerWriter::kHandlingFault);
+  // The main thread works on records; a fault in one of ZeroMQ's says nothing about them.
+  const bool is_own = (is_fault || info->si_pid == getpid()) && gettid() == getpid();
+  const bool is_hang = !is_fault && info->si_pid == getppid();
+  if (is_own || is_hang) g_handling->fetch_or(LedgerWriter::kHandlingFault);
   if (!is_fault) raise(number);
 }
 
