@@ -163,6 +163,7 @@ class CoreFixture : public testing::Test {
       if (auto* ack = std::get_if<SendAck>(&action)) acks.push_back(*ack);
       if (auto* job = std::get_if<SendDecodeJob>(&action)) jobs.push_back(job->job);
       if (auto* kill = std::get_if<KillWorker>(&action)) kills.push_back(*kill);
+      if (std::holds_alternative<KillDecoder>(action)) ++decoder_kills;
     }
     expect_conserved();
   }
@@ -183,6 +184,7 @@ class CoreFixture : public testing::Test {
   std::vector<SendAck> acks;
   std::vector<DecodeJob> jobs;
   std::vector<KillWorker> kills;
+  int decoder_kills = 0;
 };
 
 }  // namespace facet

@@ -126,5 +126,25 @@ TEST_F(Image, ReleasedPixelsAreDecodedAgainForTheNextAttempt) {
   EXPECT_EQ(dispatches[1].dispatch.committed, std::vector<std::int32_t>{5});
 }
 
+TEST_F(Image, ADecoderThatDoesNotAnswerIsEndedOnceAndItsJobsRunAgain) {
+  worker_up(0, 1);
+  step(DecoderUp{});
+  ask_with_images(1, 2);
+  ASSERT_EQ(jobs.size(), 2u);
+  EXPECT_LE(core->next_deadline().value_or(INT64_MAX), now + limits.decode_deadline);
+  tick(limits.decode_deadline - 1);
+  EXPECT_EQ(decoder_kills, 0);
+  tick(1);
+  tick(kSecond);
+  EXPECT_EQ(decoder_kills, 1);
+  jobs.clear();
+  step(DecoderReaped{});
+  step(DecoderUp{});
+  decode_all();
+  EXPECT_EQ(dispatches.size(), 1u);
+  tick(limits.decode_deadline);
+  EXPECT_EQ(decoder_kills, 1);
+}
+
 }  // namespace
 }  // namespace facet
