@@ -7,10 +7,10 @@
 
 namespace facet {
 
-// SIGSEGV, SIGBUS, SIGILL, SIGFPE and SIGABRT end the process as ever. When the main thread raised them
-// itself, or the supervisor did because it hangs, `handling` (LedgerWriter::handling_word(), mapped for the
-// rest of the process's life) is marked before. A signal from anybody else, and SIGKILL, leave no
-// mark.
+// SIGSEGV, SIGBUS, SIGILL, SIGFPE and SIGABRT end the process as ever. When the main thread raised
+// them itself, or the supervisor did because it hangs, `handling` is marked before
+// (LedgerWriter::handling_word(), mapped for the rest of the process's life). A signal from anybody
+// else, and SIGKILL, leave no mark.
 void blame_record_in_hand(std::atomic<std::uint64_t>& handling);
 
 }  // namespace facet
