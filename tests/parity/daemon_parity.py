@@ -112,7 +112,8 @@ def main():
     print(f"seed {args.seed} (FACET_SEED)", flush=True)
     rng = random.Random(args.seed)
     kills = 24 if args.full else 6
-    wrong = check(args.bin_dir, "parity/hard.json", rng, "400MB", None if args.full else 96, kills, True)
+    wrong = check(args.bin_dir, "parity/hard.json", rng, "400MB", None if args.full else 96,
+                  kills, True)
     wrong += check(args.bin_dir, "qwen2_5_vl_golden.json", rng, "440MB", None, kills // 2, False)
     print(f"{wrong} wrong")
     raise SystemExit(1 if wrong else 0)
