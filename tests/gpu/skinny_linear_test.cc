@@ -125,8 +125,11 @@ std::vector<float> compute(const Case& c, const Data& data, int rows, int stages
 void check(const Case& c) {
   const Data data = make_data(c);
   const Tolerance ulp = one_ulp(c.dtype);
+  // A product at a tie may round the other way by one place; a residual that cancels it leaves that
+  // place as an absolute error. Products here stay below 4.
+  const double product = c.epilogue == SkinnyEpilogue::kAddInto ? 4.0 : 1.0;
   expect_close(name_of(c), compute(c, data, c.m), oracle(c, data),
-               {ulp.relative * 3, c.dtype == DType::kFp32 ? 2e-5 : ulp.relative});
+               {ulp.relative * 3, c.dtype == DType::kFp32 ? 2e-5 : product * ulp.relative});
 }
 
 TEST(SkinnyLinear, EqualsDoubleSums) {
