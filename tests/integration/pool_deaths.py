@@ -51,7 +51,8 @@ class Deaths(PoolTest):
         client.run(others[:10] + [poison] + others[10:], timeout_s=60)
         self.assertEqual(poison.done["finish_reason"], "error", poison.done)
         self.assertEqual(poison.done["code"], "quarantined", poison.done)
-        self.assertEqual(len(poison.tokens), 3)
+        # What the last steps before a fault computed may die with the worker's socket.
+        self.assertLessEqual(len(poison.tokens), 3)
         for request in others:
             self.assert_answer(request)
         status = client.status()
