@@ -73,7 +73,7 @@ REFUSED = {  # message -> what its refusal must say
                       "presence_penalty: -1e+308"),
     "a negative integer": (one("max_tokens", b"\xff"), "max_tokens: -1 is not between"),
     "an integer of 64 bits": (one("max_tokens", b"\xcf" + b"\xff" * 8),
-                              "18446744073709551615 is not between 0 and 4294967295"),
+                              "18446744073709551615 is not between 1 and 4294967295"),
     "the lowest integer": (one("seed", b"\xd3\x80" + bytes(7)), "seed: -9223372036854775808"),
     "a float for an integer": (one("top_k", b"\xca\x00\x00\x00\x00"), "must be an integer"),
     "text that is no UTF-8": (packed(messages=[{"role": "user", "content": "X"}])

@@ -179,8 +179,12 @@ def a_killed_command_leaves_no_process():
     expect(os.listdir(RUNTIME) == [], os.listdir(RUNTIME))
     # Where even the cleaner is killed, the next private daemon sweeps the folder away.
     running, family = start_private()
-    for pid in (running.pid, *family[1:]):
-        os.kill(pid, signal.SIGKILL)
+    for kind in (signal.SIGSTOP, signal.SIGKILL):  # stopped first: none sees another one's death
+        for pid in (running.pid, *family[1:]):
+            try:
+                os.kill(pid, kind)
+            except ProcessLookupError:  # it went with its parent
+                pass
     running.communicate()
     wait_until(lambda: everything_is_gone(family), 10, "its processes end")
     expect(len(os.listdir(RUNTIME)) == 1, os.listdir(RUNTIME))
