@@ -20,6 +20,7 @@
 #include "broker/service/memory_limit.h"
 #include "broker/service/router.h"
 #include "broker/service/service_limits.h"
+#include "common/control/descriptor_needs.h"
 #include "common/control/fds.h"
 #include "common/log/log.h"
 #include "common/protocol/codec.h"

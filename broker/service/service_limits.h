@@ -22,10 +22,6 @@ inline constexpr int kClientSendMark = 128;
 inline constexpr std::uint32_t kMaxTokensBytes = 16 << 10;  // of one Tokens message
 // A fuse only: credits bound what is outstanding at a worker.
 inline constexpr int kWorkerMark = 1000;
-// Connections on the workers' socket: each worker has one, and one more while it is replaced.
-inline constexpr int kMaxWorkerConnections = 256;
-// Descriptors that are no connection of a client: those of workers, ZeroMQ's own, logs, the ring.
-inline constexpr int kReservedDescriptors = kMaxWorkerConnections + 128;
 // Clients on the socket that the table has no room for, and are told so, before all are cut.
 inline constexpr int kMaxUnknownConnections = 4096;
 // Messages taken from one socket before the others have their turn.

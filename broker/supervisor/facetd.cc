@@ -19,6 +19,7 @@
 #include "broker/supervisor/runtime_dir.h"
 #include "broker/supervisor/supervisor.h"
 #include "common/config/config.h"
+#include "common/control/descriptor_needs.h"
 #include "common/control/fds.h"
 #include "common/control/operator_packets.h"
 #include "common/log/log.h"
@@ -147,6 +148,19 @@ void forbid_core_dumps() {
   setrlimit(RLIMIT_CORE, &limit);
 }
 
+// The broker would end, or serve nobody, for want of descriptors.
+Status check_descriptor_limit(const Config& config) {
+  rlimit limit{};
+  if (getrlimit(RLIMIT_NOFILE, &limit) != 0) return errno_error("RLIMIT_NOFILE", errno);
+  const auto needed = static_cast<rlim_t>(config.broker.max_clients + kReservedDescriptors);
+  if (limit.rlim_max >= needed) return {};
+  return Error(Code::kInvalidArgument,
+               "at most " + std::to_string(limit.rlim_max) + " open files are allowed, " +
+                   std::to_string(needed) + " are needed for broker.max_clients = " +
+                   std::to_string(config.broker.max_clients) +
+                   ": raise the limit (ulimit -Hn, LimitNOFILE=) or lower max_clients");
+}
+
 int serve(const Config& config, const RuntimeDir& folder, const FacetdOptions& options) {
   std::vector<std::string> made;
   const auto exit_code = [&]() -> Result<int> {
@@ -170,6 +184,9 @@ int run_facetd(int argc, char** argv) {
   if (options.is_check_only) {
     std::printf("%s: ok\n", options.config_path.c_str());
     return kExitOk;
+  }
+  if (const Status status = check_descriptor_limit(*config); !status) {
+    return fail(status.error(), kExitBadConfig);
   }
   Supervisor::hold_signals();
   if (options.ends_with_parent) {
