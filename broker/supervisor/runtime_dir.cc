@@ -3,6 +3,7 @@
 #include <cerrno>
 #include <cstdio>
 #include <cstring>
+#include <ctime>
 #include <fcntl.h>
 #include <filesystem>
 #include <sys/file.h>
@@ -10,6 +11,8 @@
 #include <sys/stat.h>
 #include <sys/un.h>
 #include <unistd.h>
+
+#include "common/base/clock.h"
 
 namespace facet {
 namespace {
@@ -39,10 +42,27 @@ Status make_private_folder(const std::string& path) {
 }
 
 // Pid that the holder of the lock wrote into it.
+// Looks every few milliseconds for at most `most`; true once `is_so`.
+template <class Predicate>
+bool comes_true(Nanos most, Predicate is_so) {
+  const Nanos end = monotonic_now() + most;
+  while (!is_so()) {
+    if (monotonic_now() >= end) return false;
+    const timespec pause{.tv_sec = 0, .tv_nsec = 5'000'000};
+    nanosleep(&pause, nullptr);
+  }
+  return true;
+}
+
+// The holder writes its pid just after it has won the lock.
 std::string holder_of(int lock) {
-  char text[24] = {};
-  const ssize_t count = pread(lock, text, sizeof text - 1, 0);
-  const std::string pid(text, count > 0 ? std::strcspn(text, "\n") : 0);
+  std::string pid;
+  comes_true(kSecond, [&] {
+    char text[24] = {};
+    const ssize_t count = pread(lock, text, sizeof text - 1, 0);
+    pid.assign(text, count > 0 ? std::strcspn(text, "\n") : 0);
+    return !pid.empty();
+  });
   return pid.empty() ? "another process" : "pid " + pid;
 }
 
@@ -68,13 +88,14 @@ Status clear_stale_socket(const std::string& path, const sockaddr_un& address, i
   if (!S_ISSOCK(status.st_mode)) {
     return refused(Code::kInvalidArgument, path + " exists and is not a socket: not touched");
   }
-  const UniqueFd probe(socket(AF_UNIX, type | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
-  if (!probe) return errno_error("socket", errno);
-  const int rc = connect(probe.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address);
-  if (rc == 0 || errno != ECONNREFUSED) {
-    return refused(Code::kExhausted, "another process listens on " + path);
-  }
-  if (unlink(path.c_str()) != 0) return errno_error("unlink " + path, errno);
+  // The broker of a daemon that was killed may take a moment to follow it.
+  const bool is_stale = comes_true(kSecond, [&] {
+    const UniqueFd probe(socket(AF_UNIX, type | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+    return connect(probe.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0 &&
+           (errno == ECONNREFUSED || errno == ENOENT);
+  });
+  if (!is_stale) return refused(Code::kExhausted, "another process listens on " + path);
+  if (unlink(path.c_str()) != 0 && errno != ENOENT) return errno_error("unlink " + path, errno);
   return {};
 }
 
