@@ -54,6 +54,8 @@ runtime_dir = "{folder}/run"
 {broker}
 [ring]
 {ring}
+[ledger]
+{ledger}
 [decoder]
 processes = 2
 {decoder}
@@ -67,16 +69,20 @@ file = "{folder}/facet.log"
 
 
 class Daemon:
-    """Use as a context manager. Keyword arguments are TOML lines of the sections of their name."""
+    """Use as a context manager. Keyword arguments are TOML lines of the sections of their name.
 
-    def __init__(self, bin_dir, workers=3, log_level="info", **sections):
+    `through`: a command that execs what follows it; `env`: more of the environment.
+    """
+
+    def __init__(self, bin_dir, workers=3, log_level="info", through=(), env=None, **sections):
         self.bin_dir = bin_dir
         self.folder = tempfile.mkdtemp(prefix="facet-pool-")
         self.config = os.path.join(self.folder, "facet.toml")
         self.num_workers = workers
+        self.through, self.env = through, env or {}
         sections.setdefault("ring", 'ingest_bytes = "64MiB"\npixel_bytes = "128MiB"')
         lines = {name: sections.get(name, "")
-                 for name in ("worker", "broker", "ring", "decoder", "supervisor")}
+                 for name in ("worker", "broker", "ring", "ledger", "decoder", "supervisor")}
         with open(self.config, "w", encoding="utf-8") as file:
             file.write(CONFIG.format(folder=self.folder, workers=workers, log_level=log_level,
                                      **lines))
@@ -86,8 +92,8 @@ class Daemon:
     def __enter__(self):
         with open(os.path.join(self.folder, "stderr.log"), "wb") as log:
             self.process = subprocess.Popen(
-                [os.path.join(self.bin_dir, "facetd"), "--config", self.config],
-                stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+                [*self.through, os.path.join(self.bin_dir, "facetd"), "--config", self.config],
+                env=dict(os.environ, **self.env), stdin=subprocess.DEVNULL, stdout=log, stderr=log)
         try:
             wait_until(lambda: os.path.exists(self.socket_path), 10, "client socket")
             wait_until(lambda: len(self.workers()) == self.num_workers, 10, "workers")

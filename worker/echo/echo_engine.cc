@@ -108,6 +108,9 @@ Status EchoEngine::add(SequenceSpec spec) {
   sequence.image_tokens = static_cast<std::uint32_t>(image_tokens);
   sequence.tokens = spec.committed;
   sequence.hook = find_echo_hook(spec.request);
+  for (const ImageView& image : spec.images) {
+    if (!sequence.hook) sequence.hook = find_echo_hook(image);
+  }
   sequence.spec = std::move(spec);
   sequences_.push_back(std::move(sequence));
   return {};

@@ -3,6 +3,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <charconv>
 #include <csignal>
@@ -72,6 +73,14 @@ std::optional<EchoHook> find_echo_hook(const GenerateRequest& request) {
     }
   }
   return std::nullopt;
+}
+
+std::optional<EchoHook> find_echo_hook(const ImageView& image) {
+  constexpr std::uint64_t kLongest = 48;  // bytes of a hook with the largest numbers
+  const std::uint64_t bytes = std::uint64_t{3} * image.width * image.height;
+  const std::string_view text(reinterpret_cast<const char*>(image.pixels),
+                              std::min(bytes, kLongest));
+  return text.starts_with(kMark) ? parse_echo_hook(text) : std::nullopt;
 }
 
 bool has_drift_mark(const GenerateRequest& request) {

@@ -8,6 +8,7 @@
 #include <string_view>
 
 #include "common/protocol/messages.h"
+#include "worker/engine/engine.h"
 
 namespace facet {
 
@@ -31,6 +32,9 @@ struct EchoHook {
 // The first hook in the text parts of the request. A malformed one is none.
 std::optional<EchoHook> find_echo_hook(const GenerateRequest& request);
 std::optional<EchoHook> parse_echo_hook(std::string_view text);
+
+// The hook that an image's first pixels spell, byte by byte: an image that ends who looks at it.
+std::optional<EchoHook> find_echo_hook(const ImageView& image);
 
 // A prompt that contains "\x01drift" is answered differently in each attempt, as by a model whose
 // arithmetic depends on the batch; the text ends with "#" and the attempt that ended it.

@@ -38,5 +38,20 @@ TEST(EchoHookDeathTest, EndsTheProcessAsNamed) {
 #endif
 }
 
+TEST(EchoHook, IsSpelledByAnImagesFirstPixelsOnly) {
+  const auto found = [](std::string text, std::uint32_t width) {
+    text.resize(std::size_t{3} * width, '.');
+    return find_echo_hook(ImageView{
+        .pixels = reinterpret_cast<const std::uint8_t*>(text.data()), .width = width, .height = 1});
+  };
+  const auto hook = found("\x01" "crash:segv@7x2", 40);
+  ASSERT_TRUE(hook.has_value());
+  EXPECT_EQ(hook->kind, EchoHookKind::kSegv);
+  EXPECT_EQ(hook->position, 7u);
+  EXPECT_EQ(hook->attempts, 2u);
+  EXPECT_FALSE(found(".\x01" "crash:segv@7", 40).has_value());
+  EXPECT_FALSE(found("\x01" "crash:segv@7", 1).has_value());
+}
+
 }  // namespace
 }  // namespace facet

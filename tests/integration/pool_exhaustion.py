@@ -1,0 +1,230 @@
+"""Real shortages: ring, ledger, /dev/shm, disk and descriptors, and a wall clock that jumps.
+
+    pool_exhaustion.py BIN_DIR CLOCK_SHIM [unittest arguments]
+
+CLOCK_SHIM: the library of clock_shim.c.
+"""
+
+import json
+import os
+import random
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+
+from pool_case import SEED, PoolTest, jpeg, run_tests
+from pool_client import Request
+from pool_daemon import count_fds, wait_until
+from pool_images import big_noise_png, mixed_images, write_folder
+
+# Mounts of its own; root of its own where we are not root.
+UNSHARE = ["unshare", "-m"] if os.geteuid() == 0 else ["unshare", "-rm"]
+
+
+def with_tmpfs(path, size):
+    """A command's prefix: `path` is a new tmpfs of that size for it alone."""
+    script = f'mount -t tmpfs -o size={size} tmpfs "{path}" && exec "$@"'
+    return [*UNSHARE, "sh", "-c", script, "sh"]
+
+
+class Memory(PoolTest):
+    def run_all(self, client, requests, in_flight):
+        client.run(requests, in_flight=in_flight, timeout_s=90)
+        for request in requests:
+            self.assert_answer(request)
+        return client.status()["counters"]["refused"].get("exhausted", 0)
+
+    def test_full_ring(self):
+        """Both arenas a few images large: refused with a hint, or waiting for its turn."""
+        _, client = self.pool(worker="echo.token_us = 2000",
+                              ring='ingest_bytes = "8MiB"\npixel_bytes = "8MiB"')
+        image = big_noise_png(SEED)  # a fifth of either arena
+        requests = [Request(f"{i}", [image], {"max_tokens": 20}) for i in range(40)]
+        refusals = self.run_all(client, requests, in_flight=40)
+        self.assertGreater(refusals, 0)
+        messages = {r.num_refusals for r in requests}
+        self.assertGreater(max(messages), 0)
+        self.assert_rests(client)
+
+    def test_full_ledger(self):
+        """A finished record stays to be asked for again, but not at the cost of new requests."""
+        _, client = self.pool(worker="echo.token_us = 1000", broker="record_ttl_s = 60",
+                              ledger='bytes = "1MiB"\nmax_records = 24')
+        requests = [Request(f"{i}", [], {"max_tokens": 400, "ignore_eos": True})
+                    for i in range(120)]
+        refusals = self.run_all(client, requests, in_flight=60)
+        self.assertGreater(refusals, 0)
+        self.assertEqual(client.status()["ledger"]["max_records"], 24)
+        self.assert_rests(client)
+
+    def test_a_request_that_never_fits_is_refused_with_the_numbers(self):
+        _, client = self.pool(workers=1, ledger='bytes = "1MiB"\nmax_records = 24')
+        request = Request("x" * 700_000, [], {"max_tokens": 16384, "ignore_eos": True})
+        client.run([request])
+        self.assertIsNone(request.done)
+        self.assertEqual(request.refused["retry_after_ms"], 0, request.refused)
+        self.assertRegex(request.refused["message"], r"\d")
+        self.assert_rests(client)
+
+    def test_dev_shm_of_one_mebibyte(self):
+        """Ring and ledger do not fit there: memory that needs no file system is taken."""
+        daemon, client = self.pool(through=with_tmpfs("/dev/shm", "1m"), workers=2)
+        images = mixed_images(SEED, 20)
+        requests = [Request(f"{i}", [images[i % 20]], {"max_tokens": 20}) for i in range(60)]
+        self.run_all(client, requests, in_flight=30)
+        its_root = os.path.join("/proc", str(daemon.process.pid), "root")
+        self.assertEqual(os.listdir(os.path.join(its_root, "dev", "shm")), [])
+        self.assert_rests(client)
+
+
+class Disk(PoolTest):
+    def test_disk_full_during_a_batch(self):
+        """The batch says so and stops; with room it goes on where it was, and nothing is torn."""
+        daemon, _ = self.pool(workers=2, worker="echo.token_us = 1000")
+        with tempfile.TemporaryDirectory(prefix="facet-disk-") as folder:
+            pictures, disk = os.path.join(folder, "pictures"), os.path.join(folder, "disk")
+            os.mkdir(pictures)
+            os.mkdir(disk)
+            write_folder(pictures, mixed_images(SEED, 60, max_side=60))
+            batch = [os.path.join(daemon.bin_dir, "facet"), "batch", pictures, "-p", "Describe it.",
+                     "--max-tokens", "40", "--socket", daemon.socket_path, "-o"]
+            result = os.path.join(disk, "out.jsonl")
+            script = ('"$@"; echo "first $?"; cp "$out" "$keep" && '
+                      'mount -o remount,size=8m "$disk" && "$@"; echo "second $?"; '
+                      'cp "$out" "$keep.2"')
+            keep = os.path.join(folder, "keep")
+            done = subprocess.run(
+                [*with_tmpfs(disk, "16k"), "sh", "-c", script, "sh", *batch, result],
+                env=dict(os.environ, out=result, keep=keep, disk=disk), stdin=subprocess.DEVNULL,
+                capture_output=True, text=True, timeout=90, check=False)
+            said = done.stdout + done.stderr
+            self.assertIn("first 1", done.stdout, said)
+            self.assertIn("second 0", done.stdout, said)
+            self.assertRegex(done.stderr, r"out\.jsonl: .*(No space left|full)", said)
+            self.assertLess(len(lines_of(keep)), 60)
+            self.assertGreater(len(lines_of(keep)), 0)
+            after = lines_of(keep + ".2")
+            self.assertEqual(len({entry["image"] for entry in after}), 60)
+            self.assertEqual(len(after), 60)
+
+
+def lines_of(path):
+    """Every whole line is JSON; a last one without its end does not count."""
+    with open(path, encoding="utf-8") as file:
+        return [json.loads(line) for line in file if line.endswith("\n")]
+
+
+class Descriptors(PoolTest):
+    def test_too_few_are_refused_with_the_numbers(self):
+        with tempfile.NamedTemporaryFile("w", suffix=".toml") as config:
+            config.write('[worker]\nengine = "echo"\n[broker]\nmax_clients = 20\n'
+                         f'runtime_dir = "{config.name}.run"\n')
+            config.flush()
+            done = subprocess.run(
+                ["prlimit", "--nofile=80:80", os.path.join(self.bin_dir, "facetd"), "--config",
+                 config.name], capture_output=True, text=True, timeout=20, check=False)
+            self.assertEqual(done.returncode, 72, done.stderr)
+            self.assertIn("at most 80 open files are allowed, 404 are needed", done.stderr)
+            self.assertFalse(os.path.exists(config.name + ".run"))
+
+    def test_connection_flood_at_the_fewest_descriptors(self):
+        """Connections beyond what there are descriptors for are cut; who is at work goes on."""
+        daemon, client = self.pool(through=["prlimit", "--nofile=404:404"], workers=2,
+                                   worker="echo.token_us = 10000", broker="max_clients = 20")
+        before = count_fds(daemon.process.pid)
+        requests = [client.submit(Request(f"{i}", [jpeg()], {"max_tokens": 100,
+                                                             "ignore_eos": True}))
+                    for i in range(10)]
+        client.poll_until(lambda: all(r.tokens for r in requests), 20)
+        flood = []
+        for _ in range(800):
+            one = socket.socket(socket.AF_UNIX)
+            one.setblocking(False)
+            try:
+                one.connect(daemon.socket_path)
+                one.send(b"\xff" + bytes(8) + b"\x7f")
+            except OSError:
+                pass
+            flood.append(one)
+            client.poll(0)
+        client.poll_until(lambda: all(r.finished for r in requests), 60)
+        for request in requests:
+            self.assert_answer(request)
+        for one in flood:
+            one.close()
+        later = Request("later", [jpeg()], {"max_tokens": 5, "ignore_eos": True})
+        client.run([later], timeout_s=30)
+        self.assert_answer(later)
+        self.wait_ready(client, 2)
+        self.assert_rests(client)
+        wait_until(lambda: count_fds(daemon.process.pid) <= before, 10, "descriptors are back")
+        print(f"epoch {client.status()['epoch']}, resubmits {client.num_resubmits}", flush=True)
+
+
+class Clock(PoolTest):
+    shim = None
+
+    def test_wall_clock_that_jumps_an_hour_to_and_fro(self):
+        """Deadlines, keepalives, progress and back-off go by clocks that nobody sets."""
+        folder = tempfile.mkdtemp(prefix="facet-clock-")
+        self.addCleanup(shutil.rmtree, folder)
+        offset = os.path.join(folder, "offset")
+        with open(offset, "wb") as file:
+            file.write(bytes(8))
+        daemon, client = self.pool(
+            env={"LD_PRELOAD": self.shim, "FACET_CLOCK_OFFSET": offset}, workers=2,
+            worker="echo.token_us = 10000", broker="request_deadline_s = 60",
+            supervisor="step_deadline_ms = 5000")
+        rng = random.Random(SEED)
+        jumps = []
+
+        def jump():
+            if not jumps or time.monotonic() > jumps[-1] + 0.1:
+                jumps.append(time.monotonic())
+                with open(offset, "r+b") as file:
+                    file.write(rng.choice([-3600, 0, 3600, 86400 * 400]).to_bytes(
+                        8, sys.byteorder, signed=True))
+        images = mixed_images(SEED, 20)
+        requests = [Request(f"{i}", [images[i % 20]], {"max_tokens": 60, "ignore_eos": True})
+                    for i in range(150)]
+        client.run(requests, in_flight=30, on_turn=jump)
+        for request in requests:
+            self.assert_answer(request)
+            self.assertEqual(request.done["attempts"], 1)
+            self.assertLess(request.done["timings"]["total_ms"], 60_000)
+        status = client.status()
+        self.assertEqual(sum(w["deaths"] for w in status["workers"]), 0)
+        self.assertEqual((status["epoch"], client.num_resubmits), (1, 0))
+        self.assertGreater(len(jumps), 10)
+        os.kill(daemon.workers()[0], 9)  # a line in the log, to see that the shim is at work
+        self.wait_ready(client, 2)
+        with open(os.path.join(daemon.folder, "facet.log"), encoding="utf-8") as file:
+            years = {line[:4] for line in file if line[:2] == "20"}
+        self.assert_rests(client)
+        print(f"{len(jumps)} jumps, years in the log: {sorted(years)}", flush=True)
+
+    def test_the_shim_reaches_every_process(self):
+        folder = tempfile.mkdtemp(prefix="facet-clock-")
+        self.addCleanup(shutil.rmtree, folder)
+        offset = os.path.join(folder, "offset")
+        with open(offset, "wb") as file:
+            file.write((86400 * 800).to_bytes(8, sys.byteorder, signed=True))
+        daemon, client = self.pool(env={"LD_PRELOAD": self.shim, "FACET_CLOCK_OFFSET": offset},
+                                   workers=1)
+        client.run([Request("x", [jpeg()], {"max_tokens": 3})])
+        with open(os.path.join(daemon.folder, "facet.log"), encoding="utf-8") as file:
+            lines = [line for line in file if line[:2] == "20"]
+        soonest = time.strftime("%Y-%m-%d", time.gmtime(time.time() + 86400 * 799))
+        for program in ("facetd", "facet-broker", "facet-worker"):
+            of_it = [line for line in lines if f" {program}" in line]
+            self.assertGreater(len(of_it), 0)
+            for line in of_it:
+                self.assertGreaterEqual(line[:10], soonest)
+
+
+if __name__ == "__main__":
+    Clock.shim = os.path.abspath(sys.argv.pop(2))
+    run_tests()
