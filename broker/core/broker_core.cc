@@ -47,6 +47,11 @@ struct Handle {
     s.draining = true;
     s.draining_since = s.now;
   }
+  void operator()(LimitsChanged& e) {
+    e.limits.num_workers = s.limits.num_workers;
+    s.limits = e.limits;
+    s.seams = std::move(e.seams);
+  }
   void operator()(DrainEnded&) { s.draining = false; }
   void operator()(TimerTick&) {}
 };

@@ -179,8 +179,8 @@ struct CoreState {
         ledger(ledger_writer),
         workers(core_limits.num_workers) {}
 
-  const CoreLimits limits;
-  const CoreSeams seams;
+  CoreLimits limits;
+  CoreSeams seams;
   RingWriter& ring;
   LedgerWriter& ledger;
 

@@ -9,6 +9,8 @@
 #include <vector>
 
 #include "broker/core/client_notice.h"
+#include "broker/core/core_limits.h"
+#include "broker/core/seams.h"
 #include "common/control/packets.h"
 #include "common/protocol/messages.h"
 
@@ -128,13 +130,19 @@ struct WorkerDrain {  // it gets nothing new, and is told to end once it holds n
   std::uint64_t incarnation = 0;
 };
 
+struct LimitsChanged {  // from now on; num_workers as it was
+  CoreLimits limits;
+  CoreSeams seams;
+};
+
 struct DrainStarted {};  // accept nothing new; done when BrokerCore::is_drained()
 struct DrainEnded {};    // the drain is taken back
 struct TimerTick {};     // next_deadline() has come
 
-using Event = std::variant<ClientPut, ClientGenerate, ClientCancel, ClientBlocked, ClientWritable,
-                           ClientGone, WorkerHello, WorkerStep, WorkerUnreachable, WorkerStarted,
-                           WorkerDead, WorkerReaped, WorkerDisabled, WorkerDrain, DecoderUp,
-                           DecoderReaped, DecoderReply, DrainStarted, DrainEnded, TimerTick>;
+using Event =
+    std::variant<ClientPut, ClientGenerate, ClientCancel, ClientBlocked, ClientWritable, ClientGone,
+                 WorkerHello, WorkerStep, WorkerUnreachable, WorkerStarted, WorkerDead,
+                 WorkerReaped, WorkerDisabled, WorkerDrain, DecoderUp, DecoderReaped, DecoderReply,
+                 LimitsChanged, DrainStarted, DrainEnded, TimerTick>;
 
 }  // namespace facet

@@ -31,6 +31,7 @@ BrokerService::BrokerService(const Parts& parts)
                }),
       workers_(parts.worker_router, parts.num_workers, parts.epoch),
       facts_(parts.facts),
+      read_limits_(parts.read_limits),
       epoch_(parts.epoch) {}
 
 int BrokerService::run() {
@@ -153,7 +154,7 @@ void BrokerService::on_control(ControlChannel::Received received) {
       retiring_ = true;
       break;
     case ControlKind::kConfig:
-      config_generation_ = packet.value;
+      read_config(packet.value);
       break;
     case ControlKind::kDrainWorker:
       spdlog::info("worker_drains worker={} incarnation={}", packet.worker, packet.incarnation);
@@ -162,6 +163,18 @@ void BrokerService::on_control(ControlChannel::Received received) {
     default:
       spdlog::error("unknown_control_packet kind={}", static_cast<std::uint32_t>(packet.kind));
   }
+}
+
+// The supervisor has checked it: a failure is the file system's. A broker keeps what it has then.
+void BrokerService::read_config(std::uint32_t generation) {
+  auto limits = read_limits_();
+  if (!limits) {
+    spdlog::error("configuration_unreadable generation={} error=\"{}\"", generation,
+                  limits.error().message);
+    return;
+  }
+  config_generation_ = generation;
+  feed(std::move(*limits));
 }
 
 void BrokerService::receive_decoder() {

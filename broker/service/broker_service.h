@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <deque>
+#include <functional>
 #include <string>
 
 #include "broker/core/broker_core.h"
@@ -26,6 +27,8 @@ class BrokerService {
     std::uint64_t epoch = 0;  // of the ledger
     std::uint32_t max_clients = 0;
     ServiceFacts facts;  // what status tells beyond the core
+    // Reads the configuration again; what of it the core takes.
+    std::function<Result<LimitsChanged>()> read_limits;
   };
   explicit BrokerService(const Parts& parts);
 
@@ -43,6 +46,7 @@ class BrokerService {
   void tick_timers();
 
   void on_control(ControlChannel::Received received);
+  void read_config(std::uint32_t generation);
   void feed(Event event);  // steps the core, executes what it wants, until nothing is left to tell
   void execute(std::vector<Action> actions);
   void on(SendClient& action);
@@ -67,6 +71,7 @@ class BrokerService {
   ClientPort clients_;
   WorkerPort workers_;
   const ServiceFacts facts_;
+  const std::function<Result<LimitsChanged>()> read_limits_;
   const std::uint64_t epoch_;
 
   std::deque<Event> events_;  // told by executing actions, not yet to the core

@@ -100,7 +100,7 @@ Router::Options worker_options(const Config& config) {
 }
 
 // Everything that can fail before the loop; the loop itself returns the exit code.
-Result<int> serve(const Config& config, std::uint32_t num_workers) {
+Result<int> serve(const Config& config, const Arguments& arguments, std::uint32_t num_workers) {
   MappedRegion ring_region =
       FACET_TRY(MappedRegion::map(kBrokerRingFd, MapAccess::kReadWrite));
   MappedRegion ledger_region =
@@ -127,7 +127,12 @@ Result<int> serve(const Config& config, std::uint32_t num_workers) {
                          .facts = {.version = kVersion,
                                    .socket = config.broker.socket,
                                    .pid = static_cast<std::uint32_t>(getpid()),
-                                   .started = monotonic_now()}});
+                                   .started = monotonic_now()},
+                         .read_limits = [&]() -> Result<LimitsChanged> {
+                           const Config next = FACET_TRY(load_config(arguments.config_path));
+                           set_log_level(next.log.level);
+                           return LimitsChanged{core_limits(next, num_workers), core_seams(next)};
+                         }});
   return service.run();
 }
 
@@ -146,7 +151,8 @@ int run_broker(int argc, char** argv) {
   start_log(config->log, "facet-broker");
   if (auto status = bind_life_to_supervisor(); !status) return fail(status.error(), kExitFailure);
   const auto configured = static_cast<std::uint32_t>(std::max(1, config->worker.count));
-  auto exit_code = serve(*config, arguments.num_workers > 0 ? arguments.num_workers : configured);
+  auto exit_code = serve(*config, arguments,
+                         arguments.num_workers > 0 ? arguments.num_workers : configured);
   return exit_code ? *exit_code : fail(exit_code.error(), kExitFailure);
 }
 

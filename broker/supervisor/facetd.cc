@@ -1,18 +1,17 @@
 #include "broker/supervisor/facetd.h"
 
-#include <spdlog/spdlog.h>
-
-#include <cerrno>
-#include <csignal>
-#include <cstdio>
-#include <cstdlib>
 #include <fcntl.h>
-#include <filesystem>
+#include <spdlog/spdlog.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <unistd.h>
 
 #include <algorithm>
+#include <cerrno>
+#include <csignal>
+#include <cstdio>
+#include <cstdlib>
+#include <filesystem>
 #include <string>
 
 #include "broker/supervisor/facetd_options.h"
@@ -51,8 +50,7 @@ Result<Config> read_config(const FacetdOptions& options) {
 // The ring is laid out here, once; the supervisor does not keep it mapped.
 Result<SharedMemory> create_ring(const RingConfig& config) {
   const auto geometry = RingGeometry::from_bytes(config.ingest_bytes, config.pixel_bytes);
-  SharedMemory memory =
-      FACET_TRY(create_shared_memory("ring", ring_object_bytes(geometry)));
+  SharedMemory memory = FACET_TRY(create_shared_memory("ring", ring_object_bytes(geometry)));
   auto region = FACET_TRY(MappedRegion::map(memory.read_write.get(), MapAccess::kReadWrite));
   FACET_TRY_STATUS(format_ring(region.writable_bytes(), geometry));
   return memory;
@@ -61,12 +59,14 @@ Result<SharedMemory> create_ring(const RingConfig& config) {
 Result<SharedMemory> create_ledger(const LedgerConfig& config) {
   SharedMemory memory = FACET_TRY(create_shared_memory("ledger", config.bytes));
   auto region = FACET_TRY(MappedRegion::map(memory.read_write.get(), MapAccess::kReadWrite));
-  FACET_TRY_STATUS(format_ledger(region.writable_bytes(),
-                                 static_cast<std::uint32_t>(config.max_records)));
+  FACET_TRY_STATUS(
+      format_ledger(region.writable_bytes(), static_cast<std::uint32_t>(config.max_records)));
   return memory;
 }
 
-Nanos milliseconds(int count) { return count * kMillisecond; }
+Nanos milliseconds(int count) {
+  return count * kMillisecond;
+}
 
 SupervisorRules rules_from(const Config& config) {
   SupervisorRules rules;
@@ -91,8 +91,8 @@ Result<std::string> find_programs(const std::string& worker_program) {
   const std::string self = std::filesystem::read_symlink("/proc/self/exe", error);
   if (error) return Error(Code::kIo, "/proc/self/exe: " + error.message());
   std::string folder = std::filesystem::path(self).parent_path();
-  for (const std::string& name : {std::string("facet-broker"), std::string("facet-decoder"),
-                                  worker_program}) {
+  for (const std::string& name :
+       {std::string("facet-broker"), std::string("facet-decoder"), worker_program}) {
     const std::string path = folder + "/" + name;
     if (access(path.c_str(), X_OK) != 0) return errno_error("program " + path, errno);
   }
@@ -111,6 +111,22 @@ Result<SupervisorSetup> prepare(const Config& config, const RuntimeDir& folder,
                                 const FacetdOptions& options, std::vector<std::string>& made) {
   SupervisorSetup setup;
   setup.rules = rules_from(config);
+  setup.config = config;
+  setup.config_doors = {.read = [&options]() -> Result<Config> {
+                          // A pipe or a device would let the supervisor wait, or read nothing and
+                          // mean the defaults.
+                          std::error_code error;
+                          if (!std::filesystem::is_regular_file(options.config_path, error)) {
+                            return Error(Code::kInvalidArgument,
+                                         options.config_path + " is not a regular file");
+                          }
+                          return read_config(options);
+                        },
+                        .publish =
+                            [&folder](const Config& next) {
+                              return folder.write_file(kEffectiveConfig, describe(next));
+                            },
+                        .rules = rules_from};
   setup.worker_program =
       config.worker.engine == EngineKind::kEcho ? "facet-worker-echo" : "facet-worker";
   setup.program_folder = FACET_TRY(find_programs(setup.worker_program));

@@ -14,12 +14,16 @@
 #include <unistd.h>
 
 #include "common/control/fds.h"
+#include "common/log/log.h"
 
 namespace facet {
 namespace {
 
-// SIGUSR1: the parent of a private daemon is gone, nobody waits for a drain.
-constexpr std::array kHandledSignals = {SIGTERM, SIGINT, SIGUSR1};
+// SIGUSR1: the parent of a private daemon is gone, nobody waits for a drain. SIGHUP: reload.
+constexpr std::array kHandledSignals = {SIGTERM, SIGINT, SIGUSR1, SIGHUP};
+
+// From the end of a drain to the end of the last process: signals, grace, what cannot be reaped.
+constexpr Nanos kAfterDrain = 15 * kSecond;
 
 Result<std::pair<UniqueFd, UniqueFd>> make_pipe() {
   int ends[2];
@@ -49,7 +53,8 @@ Result<std::unique_ptr<Supervisor>> Supervisor::create(SupervisorSetup setup) {
 
 Supervisor::Supervisor(SupervisorSetup setup)
     : setup_(std::move(setup)), core_(setup_.rules),
-      operators_(std::move(setup_.operator_listener)) {}
+      operators_(std::move(setup_.operator_listener)),
+      config_(setup_.config, setup_.config_doors) {}
 
 Status Supervisor::open_descriptors() {
   epoll_.reset(epoll_create1(EPOLL_CLOEXEC));
@@ -121,12 +126,19 @@ void Supervisor::execute(const TellOperator& action) {
   operators_.tell(action.client, action.text, action.is_last, action.exit_code);
 }
 
-void Supervisor::execute(const RestoreConfig&) {}
+void Supervisor::execute(const RestoreConfig&) {
+  const auto event = config_.restore();
+  if (!event) return;
+  set_log_level(config_.in_effect().log.level);
+  spdlog::warn("configuration_restored generation={}", event->generation);
+  feed(*event);
+}
 
 void Supervisor::execute(const Announce& action) {
   switch (action.milestone) {
     case Milestone::kReady:
       notify_.send("READY=1");
+      is_announced_ = true;
       std::printf("facet is ready: %s\n", setup_.client_socket.c_str());
       std::fflush(stdout);
       if (setup_.ready) {
@@ -140,7 +152,10 @@ void Supervisor::execute(const Announce& action) {
       spdlog::debug("status \"{}\"", action.status);
       break;
     case Milestone::kStopping:
-      notify_.send("STOPPING=1\nSTATUS=" + action.status);
+      // However long the drain may take by configuration, systemd waits for it.
+      notify_.send("STOPPING=1\nSTATUS=" + action.status + "\nEXTEND_TIMEOUT_USEC=" +
+                   std::to_string((config_.in_effect().supervisor.drain_ms * kMillisecond +
+                                   kAfterDrain) / 1000));
       break;
   }
 }
@@ -324,6 +339,10 @@ void Supervisor::read_signals() {
   while (read(signals_.get(), &info, sizeof info) == sizeof info) {
     const char* name = sigabbrev_np(static_cast<int>(info.ssi_signo));
     spdlog::info("signal name=SIG{} from={}", name != nullptr ? name : "?", info.ssi_pid);
+    if (info.ssi_signo == SIGHUP) {
+      reload_for_signal();
+      continue;
+    }
     feed(StopRequested{});
     if (info.ssi_signo == SIGUSR1) feed(StopRequested{});
   }
@@ -335,7 +354,51 @@ void Supervisor::read_operator(int fd) {
     return;
   }
   const auto asked = operators_.receive(fd);
-  if (asked) feed(OperatorSaid{asked->client, asked->request});
+  if (asked) on_request(*asked);
+}
+
+// What concerns the configuration file is done here, the rest is the core's.
+void Supervisor::on_request(const OperatorPort::Asked& asked) {
+  using Scope = ConfigReload::Scope;
+  const OperatorKind kind = asked.request.kind;
+  const bool is_rolling = kind == OperatorKind::kRestartRolling && core_.why_no_restart().empty();
+  if (kind != OperatorKind::kReload && !is_rolling) {
+    return feed(OperatorSaid{asked.client, asked.request});
+  }
+  if (core_.is_restarting()) {
+    return operators_.tell(asked.client, "refused: a restart is under way", true, kExitFailure);
+  }
+  const auto outcome = reload(is_rolling ? Scope::kRestart : Scope::kLive);
+  for (std::size_t i = 0; i < outcome.lines.size(); ++i) {
+    const bool is_last = i + 1 == outcome.lines.size() && !(is_rolling && outcome.is_good);
+    operators_.tell(asked.client, outcome.lines[i], is_last,
+                    outcome.is_good ? kExitOk : kExitFailure);
+  }
+  if (is_rolling && outcome.is_good) feed(OperatorSaid{asked.client, asked.request});
+}
+
+ConfigReload::Outcome Supervisor::reload(ConfigReload::Scope scope) {
+  // Only what announces readiness may take it back for a while.
+  const std::string now = std::to_string(monotonic_now() / 1000);
+  if (is_announced_) notify_.send("RELOADING=1\nMONOTONIC_USEC=" + now);
+  auto outcome = config_.reload(scope);
+  for (const std::string& line : outcome.lines) {
+    spdlog::log(outcome.is_good ? spdlog::level::info : spdlog::level::warn, "reload \"{}\"", line);
+  }
+  if (outcome.event) {
+    set_log_level(config_.in_effect().log.level);
+    feed(*outcome.event);
+  }
+  if (is_announced_) notify_.send("READY=1");
+  return outcome;
+}
+
+void Supervisor::reload_for_signal() {
+  if (core_.is_restarting()) {
+    spdlog::warn("reload \"refused: a restart is under way\"");
+    return;
+  }
+  reload(ConfigReload::Scope::kLive);
 }
 
 void Supervisor::read_broker() {

@@ -11,6 +11,7 @@
 
 #include "broker/supervisor/broker_page_writer.h"
 #include "broker/supervisor/child_process.h"
+#include "broker/supervisor/config_reload.h"
 #include "broker/supervisor/operator_port.h"
 #include "broker/supervisor/service_notify.h"
 #include "broker/supervisor/supervisor_core.h"
@@ -35,6 +36,8 @@ struct SupervisorSetup {
   UniqueFd client_listener;
   UniqueFd worker_listener;
   UniqueFd operator_listener;
+  Config config;               // in effect
+  ConfigReload::Doors config_doors;
   UniqueFd ready;              // gets one byte when the first worker is ready; may be none
 };
 
@@ -81,6 +84,9 @@ class Supervisor {
   void on_readable(int fd);
   void read_signals();
   void read_operator(int fd);
+  void on_request(const OperatorPort::Asked& asked);
+  ConfigReload::Outcome reload(ConfigReload::Scope scope);
+  void reload_for_signal();
   void read_broker();
   void reap(int pidfd);
   bool hear_worker(int fd);
@@ -97,6 +103,8 @@ class Supervisor {
   SupervisorLink broker_;
   BrokerPageWriter broker_page_;
   OperatorPort operators_;
+  ConfigReload config_;
+  bool is_announced_ = false;   // READY=1 was sent
   std::vector<std::unique_ptr<Child>> children_;
   UniqueFd epoll_;
   UniqueFd signals_;

@@ -148,6 +148,7 @@ class SupervisorCore {
   std::uint32_t num_disabled() const;
   bool is_broker_ready() const { return broker_.state == State::kRunning && broker_.is_ready; }
   bool is_stopping() const { return phase_ != Phase::kServing; }
+  bool is_restarting() const { return roll_.has_value(); }
   // Why a restart cannot begin now, or nothing.
   std::string why_no_restart() const;
 

@@ -63,6 +63,10 @@ std::string value_text(const ChoiceKey& key) {
 
 }  // namespace
 
+std::string value_text(const ConfigKey& key) {
+  return std::visit([](const auto& kind) { return value_text(kind); }, key.value);
+}
+
 std::string describe(const Config& config) {
   Config copy = config;  // the table points to fields that may be written
   std::string out;
@@ -74,7 +78,7 @@ std::string describe(const Config& config) {
       out += (out.empty() ? "[" : "\n[") + std::string(table) + "]\n";
     }
     out += std::string(key.name.substr(dot + 1)) + " = " +
-           std::visit([](const auto& kind) { return value_text(kind); }, key.value) + "\n";
+           value_text(key) + "\n";
   }
   return out;
 }

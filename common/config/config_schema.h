@@ -61,6 +61,9 @@ struct ConfigKey {
   std::variant<IntKey, BoolKey, BytesKey, BytesListKey, TextKey, TextListKey, ChoiceKey> value;
 };
 
+// The key's value as describe() writes it.
+std::string value_text(const ConfigKey& key);
+
 // In the order of configs/facet.toml. Points into `config`, which must outlive it.
 std::vector<ConfigKey> config_keys(Config& config);
 

@@ -34,6 +34,8 @@ spdlog::sink_ptr make_sink(const std::string& file, std::string& problem) {
 
 }  // namespace
 
+void set_log_level(LogLevel level) { spdlog::set_level(spdlog_level(level)); }
+
 void start_log(const LogConfig& config, std::string_view process) {
   std::string problem;
   auto logger = std::make_shared<spdlog::logger>(std::string(process),

@@ -11,4 +11,7 @@ namespace facet {
 // error when that is empty or cannot be opened. Lines of kInfo and above are flushed at once.
 void start_log(const LogConfig& config, std::string_view process);
 
+// Of the running process; a new log.level.
+void set_log_level(LogLevel level);
+
 }  // namespace facet

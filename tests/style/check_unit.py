@@ -17,7 +17,7 @@ def main():
     analyze, facetd = sys.argv[1:]
     source = os.path.join(os.path.dirname(__file__), "../../configs/systemd/facet.service")
     with open(source, encoding="utf-8") as file:
-        unit = file.read().replace("/usr/local/bin/facetd", facetd)
+        unit = file.read().replace("/usr/local/bin", os.path.dirname(facetd))
     with tempfile.TemporaryDirectory(prefix="facet-unit-") as folder:
         path = os.path.join(folder, "facet.service")
         with open(path, "w", encoding="utf-8") as file:
