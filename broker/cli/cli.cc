@@ -9,6 +9,7 @@
 #include "broker/cli/operator_commands.h"
 #include "broker/cli/run_command.h"
 #include "broker/cli/status_command.h"
+#include "broker/cli/top_command.h"
 
 namespace facet {
 namespace {
@@ -17,6 +18,7 @@ struct AllOptions {
   RunOptions run;
   BatchOptions batch;
   StatusOptions status;
+  TopOptions top;
   RestartOptions restart;
   DrainOptions drain;
   ReloadOptions reload;
@@ -28,6 +30,7 @@ int dispatch(const CLI::App& app, const AllOptions& options) {
   if (app.got_subcommand("run")) return run_command(options.run);
   if (app.got_subcommand("batch")) return batch_command(options.batch);
   if (app.got_subcommand("status")) return status_command(options.status);
+  if (app.got_subcommand("top")) return top_command(options.top);
   if (app.got_subcommand("restart")) return restart_command(options.restart);
   if (app.got_subcommand("drain")) return drain_command(options.drain);
   if (app.got_subcommand("reload")) return reload_command(options.reload);
@@ -47,6 +50,7 @@ int run_cli(int argc, char** argv) try {
                     options.batch);
   add_status_command(*app.add_subcommand("status", "the daemon's workers, queue and memory"),
                      options.status);
+  add_top_command(*app.add_subcommand("top", "the same, again and again"), options.top);
   add_restart_command(*app.add_subcommand("restart", "replaces workers while the daemon serves"),
                       options.restart);
   add_drain_command(*app.add_subcommand("drain", "finishes what is accepted, then ends the daemon"),

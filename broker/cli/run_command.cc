@@ -47,7 +47,9 @@ class AnswerStream {
 
  private:
   void handle(const ClientEvent& event) {
-    if (const auto* tokens = std::get_if<Tokens>(&event)) {
+    if (const auto* accepted = std::get_if<Accepted>(&event)) {
+      say_wait(*accepted);
+    } else if (const auto* tokens = std::get_if<Tokens>(&event)) {
       answer_.add(*tokens);
       show(tokens->text);
     } else if (const auto* done = std::get_if<Done>(&event)) {
@@ -58,6 +60,13 @@ class AnswerStream {
     } else if (const auto* retrying = std::get_if<Retrying>(&event)) {
       std::fprintf(stderr, "facet: %s; trying again\n", retrying->error.message.c_str());
     }
+  }
+  // Once, and only where there is something to wait for.
+  static void say_wait(const Accepted& accepted) {
+    if (accepted.queue_position == 0 || accepted.num_tokens > 0) return;
+    const std::string eta =
+        accepted.eta_ms ? ", about " + std::to_string((*accepted.eta_ms + 999) / 1000) + " s" : "";
+    std::fprintf(stderr, "facet: %u requests are ahead%s\n", accepted.queue_position, eta.c_str());
   }
   void show(const std::string& text) {
     if (!is_silent_ && !text.empty() && written_) written_ = print_now(text);

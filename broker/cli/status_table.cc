@@ -51,6 +51,27 @@ std::string aligned(const std::vector<Row>& rows) {
   return out;
 }
 
+// What a request that came now would wait for, where it would.
+std::string wait_text(const Json& requests) {
+  const double eta = number(requests, "eta_ms");
+  if (eta < 1000) return "";
+  char text[48];
+  std::snprintf(text, sizeof text, "; a new one waits about %.0f s", eta / 1000);
+  return text;
+}
+
+// Only where there is more than one: who has what.
+std::string user_rows(const Json& users) {
+  if (!users.is_array() || users.size() < 2) return "";
+  std::vector<Row> rows{{"user", "unfinished", "queued", "images", "ledger"}};
+  for (const Json& user : users) {
+    rows.push_back({shown(user, "user"), shown(user, "requests"), shown(user, "queued"),
+                    human_bytes(number(user, "ingest_bytes")),
+                    human_bytes(number(user, "ledger_bytes"))});
+  }
+  return aligned(rows);
+}
+
 std::string kv_use(const Json& worker) {
   const double total = number(worker, "kv_blocks_total");
   if (total <= 0) return "-";
@@ -102,15 +123,18 @@ Result<std::string> status_table(const std::string& status_json) try {
   const Json& requests = part(json, "requests");
   std::string out = "Facet " + shown(json, "version") + " at " + shown(json, "socket") +
                     ", broker pid " + shown(json, "pid") + ", up " + shown(json, "uptime_s") +
-                    " s" + (shown(json, "draining") == "yes" ? ", draining" : "") + "\n";
+                    " s, configuration " + shown(json, "config_generation") +
+                    (shown(json, "draining") == "yes" ? ", draining" : "") + "\n";
   out += "Queue: " + shown(requests, "queued_interactive") + " interactive, " +
          shown(requests, "queued_batch") + " batch; running " + shown(requests, "running") +
          "; finished and kept " + shown(requests, "terminal_records") + "; " +
-         shown(requests, "completions_per_second") + " answers/s\n";
+         shown(requests, "completions_per_second") + " answers/s, " +
+         shown(requests, "tokens_per_second") + " tokens/s" + wait_text(requests) + "\n";
   out += "Clients: " + shown(part(json, "clients"), "connections") + "; uploads " +
          shown(requests, "uploads") + "; images being decoded " + shown(requests, "decode_jobs") +
          (shown(json, "decoder_up") == "no" ? " (the decoder is down)" : "") + "\n";
   if (const Json& workers = part(json, "workers"); workers.is_array()) out += worker_rows(workers);
+  out += user_rows(part(json, "users"));
   const Json& ring = part(json, "ring");
   out += aligned({{"memory", "used", "size", "highest", "largest free", "entries"},
                   store_row("ring, encoded", part(ring, "ingest")),

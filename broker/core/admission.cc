@@ -11,6 +11,7 @@
 #include "broker/core/request_check.h"
 #include "broker/core/requests.h"
 #include "broker/core/uploads.h"
+#include "broker/core/users.h"
 #include "broker/core/workers.h"
 
 namespace facet::core {
@@ -60,13 +61,7 @@ std::optional<Refused> check_room(CoreState& s, const ClientGenerate& generate) 
     return refusal(Code::kNotFound, "next is " + std::to_string(generate.request.next_index) +
                                         " but no such request is known: its record has ended");
   }
-  const std::uint32_t queued = s.num_queued[0] + s.num_queued[1];
-  if (queued >= s.limits.max_queued_requests) {
-    return refusal(Code::kExhausted,
-                   std::to_string(queued) + " requests are waiting; the limit is " +
-                       std::to_string(s.limits.max_queued_requests),
-                   retry_hint_ms(s));
-  }
+  if (auto why = check_user_requests(s, generate.user)) return why;
   const std::uint32_t outstanding = client_of(s, generate.client).requests;
   if (outstanding >= s.limits.max_requests_per_client) {
     return refusal(Code::kExhausted,
@@ -150,6 +145,9 @@ std::optional<Refused> accept(CoreState& s, ClientGenerate& generate,
   spec.max_tokens = body.sampling.max_tokens;
   spec.text_capacity = text_capacity(s, spec.max_tokens);
   spec.logprobs_per_token = body.sampling.logprobs_per_token();
+  spec.user = generate.user;
+  r.record_bytes = LedgerWriter::run_bytes(spec);
+  if (auto why = check_user_ledger(s, generate.user, r.record_bytes)) return why;
   auto record = s.ledger.publish(spec);
   while (!record && record.error().code == Code::kExhausted && evict_finished(s)) {
     record = s.ledger.publish(spec);
@@ -167,9 +165,10 @@ std::optional<Refused> accept(CoreState& s, ClientGenerate& generate,
   }
   take_upload(s, r.id);
   if (!slots.empty()) r.encoded = make_lease(s, std::move(slots));
-  r.key = {body.priority, s.next_sequence++};
+  r.key = {take_round(s, generate.user, body.priority), body.priority, s.next_sequence++};
   r.child_faults.resize(r.images.size());
   r.owner = generate.client;
+  r.user = generate.user;
   r.body = std::move(body);
   r.prompt_estimate = estimate_prompt(s, r);
   Client& owner = client_of(s, generate.client);

@@ -11,6 +11,10 @@ namespace facet {
 // One connection of a client. Given by the service, never 0, never used twice.
 using ClientToken = std::uint64_t;
 
+// Who is at the other end, as the kernel says: a user id.
+using UserId = std::uint32_t;
+inline constexpr UserId kUnknownUser = UINT32_MAX;
+
 using ClientNotice = std::variant<Accepted, Refused, Tokens, Done, Keepalive>;
 
 }  // namespace facet

@@ -13,6 +13,10 @@ struct CoreLimits {
   std::uint32_t num_workers = 1;  // worker indices are 0 .. num_workers - 1
   DispatchPolicy dispatch = DispatchPolicy::kLeastLoaded;
   std::uint32_t max_queued_requests = 1024;  // accepted and not yet dispatched
+  // Of one user. A full queue turns away only who has an equal share of it, so that no user starves
+  // another; a lower limit of its own is for those who want one. 0: none.
+  std::uint32_t max_queued_per_user = 0;
+  std::uint64_t max_ingest_bytes_per_user = UINT64_MAX;  // the service: a part of the ring
   std::uint32_t max_requests_per_client = 512;
   std::uint64_t max_ingest_bytes_per_client = 64ull << 20;  // of uploads and unfinished requests
   std::uint32_t max_images = 16;                            // of one request

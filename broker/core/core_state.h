@@ -45,9 +45,10 @@ enum class Phase : std::uint8_t {
   kTerminal,
 };
 
-// Queue order: priority, then acceptance. A request keeps its key, so one that comes back from a
-// dead worker is in front of all that were accepted later.
+// Queue order: round (users.h), priority, acceptance. A request keeps its key, so one that comes
+// back from a dead worker is in front of all that were accepted later.
 struct QueueKey {
+  std::uint64_t round = 0;
   Priority priority = Priority::kInteractive;
   std::uint64_t sequence = 0;
   auto operator<=>(const QueueKey&) const = default;
@@ -79,7 +80,10 @@ struct Request {
   int holding_as = -1;       // where it is counted in CoreState::num_holding; -1 = not
 
   ClientToken owner = 0;  // whose quota it counts against; 0 = nobody's any more
+  UserId user = 0;        // the same, for as long as it is unfinished
   std::uint64_t owner_bytes = 0;
+  std::uint64_t record_bytes = 0;
+  std::uint64_t queued_tokens = 0;  // what it counts for in CoreState::queued_tokens
   std::vector<ClientToken> watchers;  // clients with a cursor over it
 
   bool is_suspect() const { return progress.strikes > 0; }
@@ -133,6 +137,7 @@ struct UploadImage {
 
 struct Upload {
   ClientToken owner = 0;
+  UserId user = 0;
   std::vector<UploadImage> images;
   std::uint64_t bytes = 0;  // reserved
   Nanos expires = 0;
@@ -168,6 +173,16 @@ struct Client {
   std::uint64_t bytes = 0;     // ingest bytes of those and of its uploads
 };
 
+// What one user holds, over all its connections.
+struct User {
+  std::uint32_t requests = 0;  // unfinished
+  std::uint32_t queued = 0;    // of those, not at a worker
+  std::uint64_t bytes = 0;     // ingest bytes of those and of uploads
+  std::uint64_t record_bytes = 0;
+  std::uint64_t next_round = 0;
+  std::uint64_t next_batch_round = 0;
+};
+
 using Timers = std::set<std::pair<Nanos, RequestId>>;
 
 struct CoreState {
@@ -191,6 +206,11 @@ struct CoreState {
   Timers request_timers;
   Timers backoff_timers;
   std::uint64_t next_sequence = 1;
+  std::map<UserId, User> users;
+  std::uint64_t round = 0;          // that dispatch has reached
+  std::uint64_t queued_tokens = 0;  // that queued requests are expected to take
+  core::SpeedMeter throughput;      // of all workers together
+  double taken_of_expected = 1.0;   // of its tokens, by an answer
   std::array<std::uint32_t, 2> num_queued{};  // by priority: accepted, not at a worker
   std::uint32_t num_running = 0;
   std::uint32_t num_unfinished = 0;

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <map>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -47,6 +48,14 @@ struct WorkerStatus {
   ModelFacts model;
 };
 
+struct UserStatus {
+  std::uint32_t user = 0;
+  std::uint32_t requests = 0;  // unfinished
+  std::uint32_t queued = 0;
+  std::uint64_t ingest_bytes = 0;
+  std::uint64_t ledger_bytes = 0;
+};
+
 struct CoreStatus {
   std::uint64_t epoch = 0;
   bool draining = false;
@@ -60,6 +69,10 @@ struct CoreStatus {
   std::uint32_t uploads = 0;
   std::uint32_t decode_jobs = 0;
   double completions_per_second = 0.0;
+  double tokens_per_second = 0.0;        // of all workers while they have work; 0 = not yet
+  std::uint64_t queued_tokens = 0;       // that queued requests are expected to take
+  std::optional<std::uint32_t> eta_ms;   // of a batch request that came now
+  std::vector<UserStatus> users;         // that hold something
   std::vector<WorkerStatus> workers;
   ArenaUse ingest;
   ArenaUse pixels;

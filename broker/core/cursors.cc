@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "broker/core/eta.h"
 #include "broker/core/requests.h"
 #include "broker/core/rules.h"
 
@@ -71,23 +72,27 @@ Tokens tokens_message(CoreState& s, const Request& r, std::uint32_t first) {
   return tokens;
 }
 
-// In the queue before it. Exact for a new request; for one that is asked for again the few that are
-// being decoded or wait out a back-off count as ahead of it.
+// In the queue before it. The few that are being decoded or wait out a back-off count as ahead.
 std::uint32_t requests_ahead(const CoreState& s, const Request& r) {
   if (r.phase == Phase::kRunning || r.phase == Phase::kTerminal) return 0;
-  const std::uint32_t others =
-      s.num_queued[0] + (r.key.priority == Priority::kBatch ? s.num_queued[1] : 0) - 1;
-  if (r.key.sequence + 1 == s.next_sequence) return others;  // new: behind all of its priority
+  const std::uint32_t others = s.num_queued[0] + s.num_queued[1] - 1;
   std::uint32_t behind = 0;
   for (const auto* queues : {&s.waiting, &s.ready}) {
     for (const auto& queue : *queues) {
-      // From the end: what was accepted later. Those of a lower priority are not among `others`.
+      // From the end: a new one is near it.
       for (auto next = queue.rbegin(); next != queue.rend() && r.key < next->first; ++next) {
-        behind += next->first.priority == r.key.priority ? 1 : 0;
+        ++behind;
       }
     }
   }
   return others - behind;
+}
+
+Accepted accepted_message(const CoreState& s, const Request& r) {
+  Accepted accepted{r.id, requests_ahead(s, r), s.ledger.num_tokens(r.record), s.ledger.epoch()};
+  const bool is_waiting = r.phase != Phase::kRunning && r.phase != Phase::kTerminal;
+  accepted.eta_ms = is_waiting ? eta_ms(s, accepted.queue_position) : 0;
+  return accepted;
 }
 
 void drop_watcher(Request& r, ClientToken token) {
@@ -103,7 +108,7 @@ bool send_next(CoreState& s, ClientToken token, Client& client, const RequestId&
   const std::uint32_t count = s.ledger.num_tokens(r.record);
   if (cursor.accepted_due) {
     cursor.accepted_due = false;
-    s.out.push_back(SendClient{token, Accepted{id, requests_ahead(s, r), count, s.ledger.epoch()}});
+    s.out.push_back(SendClient{token, accepted_message(s, r)});
     return true;
   }
   if (cursor.next < count) {

@@ -9,6 +9,7 @@
 #include "broker/core/poison.h"
 #include "broker/core/requests.h"
 #include "broker/core/rules.h"
+#include "broker/core/users.h"
 #include "broker/core/workers.h"
 #include "common/base/check.h"
 #include "common/base/crash_point.h"
@@ -64,6 +65,7 @@ void dispatch_to(CoreState& s, Request& r, std::uint32_t index, bool solo) {
   FACET_CHECK(r.phase == Phase::kReady && r.images.empty() == (r.pixels == 0));
   const Handling handling(s, r.record);
   Worker& worker = s.workers[index];
+  reach_round(s, r.key.round);
   ++r.progress.attempts;
   r.progress.dispatched = s.now;
   r.progress.worker = index;
@@ -80,6 +82,7 @@ void dispatch_to(CoreState& s, Request& r, std::uint32_t index, bool solo) {
   worker.status.outstanding_tokens += assignment.prompt_tokens + assignment.remaining_tokens;
   if (worker.assignments.empty()) worker.speed.start(s.now);
   worker.assignments.emplace(AssignmentKey{r.id, r.progress.attempts}, assignment);
+  if (s.num_running == 0) s.throughput.start(s.now);
   set_phase(s, r, Phase::kRunning);
   r.worker = index;
   ++s.counters.dispatches;

@@ -26,6 +26,7 @@ struct ClientPut {
   PutChunk chunk;
   std::string_view bytes;
   std::optional<Error> malformed = {};
+  UserId user = 0;
 };
 
 // `body` is the request's canonical encoding with next_index 0: what the ledger keeps, what
@@ -36,6 +37,7 @@ struct ClientGenerate {
   GenerateRequest request;
   std::string body;
   std::optional<Error> malformed = {};
+  UserId user = 0;
 };
 
 struct ClientCancel {

@@ -9,6 +9,7 @@
 #include "broker/core/leases.h"
 #include "broker/core/requests.h"
 #include "broker/core/takeover.h"
+#include "broker/core/users.h"
 #include "broker/core/workers.h"
 #include "common/base/crash_point.h"
 
@@ -28,6 +29,15 @@ Request request_of(const RecordView& view) {
   r.progress = view.progress;
   r.images.assign(view.images.begin(), view.images.end());
   r.child_faults.resize(r.images.size());
+  r.user = view.user;
+  for (const LedgerImage& image : r.images) r.owner_bytes += image.bytes;
+  RecordSpec spec;
+  spec.body = view.body;
+  spec.images = view.images;
+  spec.max_tokens = view.max_tokens;
+  spec.text_capacity = view.text_capacity;
+  spec.logprobs_per_token = view.logprobs_per_token;
+  r.record_bytes = LedgerWriter::run_bytes(spec);
   return r;
 }
 
@@ -64,7 +74,7 @@ void recover_unfinished(CoreState& s, const Takeover& takeover, const RecordView
     r.body.next_index = 0;
     r.body.sampling.max_tokens = view.max_tokens;  // the default of the day it was accepted
   }
-  r.key = {r.body.priority, s.next_sequence++};
+  r.key = {take_round(s, r.user, r.body.priority), r.body.priority, s.next_sequence++};
   r.prompt_estimate = estimate_prompt(s, r);
   Request& added = add_request(s, std::move(r));
   ++s.counters.recovered;

@@ -4,8 +4,10 @@
 #include <utility>
 
 #include "broker/core/cursors.h"
+#include "broker/core/eta.h"
 #include "broker/core/leases.h"
 #include "broker/core/rules.h"
+#include "broker/core/users.h"
 #include "broker/core/workers.h"
 #include "common/base/check.h"
 
@@ -24,8 +26,23 @@ int group(const Request& r) {
   return r.is_suspect() ? 1 : 0;
 }
 
+void enter_queue(CoreState& s, Request& r) {
+  ++s.num_queued[static_cast<int>(r.key.priority)];
+  ++user_of(s, r.user).queued;
+  const std::uint64_t done = s.ledger.num_tokens(r.record);
+  const std::uint64_t asked = r.body.sampling.max_tokens;
+  r.queued_tokens = r.prompt_estimate + (asked > done ? asked - done : 0);
+  s.queued_tokens += r.queued_tokens;
+}
+
+void leave_queue(CoreState& s, Request& r) {
+  --s.num_queued[static_cast<int>(r.key.priority)];
+  --s.users.at(r.user).queued;
+  s.queued_tokens -= r.queued_tokens;
+}
+
 void leave_phase(CoreState& s, Request& r) {
-  if (is_queued(r.phase)) --s.num_queued[static_cast<int>(r.key.priority)];
+  if (is_queued(r.phase)) leave_queue(s, r);
   if (r.phase == Phase::kRunning) --s.num_running;
   if (r.holding_as >= 0) --s.num_holding[r.holding_as];
   r.holding_as = -1;
@@ -72,7 +89,7 @@ void set_phase(CoreState& s, Request& r, Phase phase) {
   leave_phase(s, r);
   r.phase = phase;
   if (is_queued(phase)) {
-    ++s.num_queued[static_cast<int>(r.key.priority)];
+    enter_queue(s, r);
     r.holding_as = r.pixels != 0 ? group(r) : -1;
     if (r.holding_as >= 0) ++s.num_holding[r.holding_as];
   }
@@ -94,7 +111,8 @@ Request& add_request(CoreState& s, Request r) {
   Request& added = where->second;
   if (added.is_unfinished()) {
     ++s.num_unfinished;
-    ++s.num_queued[static_cast<int>(added.key.priority)];  // as kDecoding, until enqueue()
+    count_request(s, added);
+    enter_queue(s, added);  // as kDecoding, until enqueue()
     added.phase = Phase::kDecoding;
   }
   return added;
@@ -133,6 +151,11 @@ void finish(CoreState& s, Request& r, Ending ending) {
   retire_lease(s, r.encoded);
   set_phase(s, r, Phase::kTerminal);
   --s.num_unfinished;
+  uncount_request(s, r);
+  if (ending.reason == FinishReason::kStop || ending.reason == FinishReason::kLength) {
+    learn_length(s, r.prompt_estimate + s.ledger.num_tokens(r.record),
+                 r.prompt_estimate + r.body.sampling.max_tokens);
+  }
   release_owner(s, r);
   count_completion(s, ending);
   start_timer(s, r, s.now + s.limits.record_ttl);

@@ -4,7 +4,9 @@
 #include <map>
 #include <string>
 
+#include "broker/core/eta.h"
 #include "broker/core/requests.h"
+#include "broker/core/users.h"
 
 namespace facet {
 
@@ -184,6 +186,7 @@ Status check_conservation(const CoreState& s) {
   FACET_TRY_STATUS(check_requests(s));
   FACET_TRY_STATUS(check_slots(s));
   FACET_TRY_STATUS(check_clients(s));
+  FACET_TRY_STATUS(check_users(s));
   if (!is_idle(s)) return {};
   if (!s.leases.empty()) return differ("leases at rest", s.leases.size(), 0);
   if (s.exposed) return Error(Code::kInternal, "a suspect is exposed at rest");
@@ -206,6 +209,14 @@ CoreStatus make_status(const CoreState& s) {
   status.uploads = static_cast<std::uint32_t>(s.uploads.size());
   status.decode_jobs = static_cast<std::uint32_t>(s.decode_jobs.size());
   status.completions_per_second = completions_per_second(s);
+  status.tokens_per_second = s.throughput.tokens_per_second();
+  status.queued_tokens = s.queued_tokens;
+  status.eta_ms = eta_ms(s, s.num_queued[0] + s.num_queued[1]);
+  for (const auto& [id, user] : s.users) {
+    if (user.requests > 0 || user.bytes > 0) {
+      status.users.push_back({id, user.requests, user.queued, user.bytes, user.record_bytes});
+    }
+  }
   for (const Worker& worker : s.workers) {
     status.workers.push_back(worker.status);
     status.workers.back().sequence_tokens_per_second = worker.speed.tokens_per_second();

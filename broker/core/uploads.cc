@@ -9,6 +9,7 @@
 #include "broker/core/cursors.h"
 #include "broker/core/requests.h"
 #include "broker/core/rules.h"
+#include "broker/core/users.h"
 #include "common/base/crash_point.h"
 #include "common/protocol/limits.h"
 
@@ -25,6 +26,7 @@ void release_image(CoreState& s, Upload& upload, UploadImage& image) {
   if (!image.slot) return;
   s.ring.free(*image.slot);  // no process but this one has seen it
   upload.bytes -= image.total;
+  s.users.at(upload.user).bytes -= image.total;
   const auto owner = s.clients.find(upload.owner);
   if (owner != s.clients.end()) owner->second.bytes -= image.total;
   image = {};
@@ -113,12 +115,14 @@ std::optional<Refused> begin_image(CoreState& s, const ClientPut& put, Upload& u
                             " more it passes its limit of " +
                             std::to_string(s.limits.max_ingest_bytes_per_client));
   }
+  if (auto why = check_user_bytes(s, upload.user, total)) return why;
   const auto slot = s.ring.reserve(RingArena::kIngest, put.chunk.id, total);
   if (!slot) return exhausted(s, slot.error().message);
   image.slot = *slot;
   image.total = total;
   upload.bytes += total;
   owner.bytes += total;
+  user_of(s, upload.user).bytes += total;
   return std::nullopt;
 }
 
@@ -214,7 +218,7 @@ void handle_put(CoreState& s, const ClientPut& put) {
       refuse(s, put.client, std::move(why));
       return;
     }
-    found = s.uploads.emplace(id, Upload{put.client}).first;
+    found = s.uploads.emplace(id, Upload{put.client, put.user}).first;
   }
   Upload& upload = found->second;
   touch(s, id, upload);
@@ -226,7 +230,7 @@ void handle_put(CoreState& s, const ClientPut& put) {
   if (put.malformed) {
     why = refusal_of(*put.malformed);
   } else if (s.draining) {
-    why = Refused{{}, Code::kClosed, "the server is shutting down", 1000};
+    why = Refused{{}, Code::kClosed, "the server is draining and takes no new request", 1000};
   } else {
     why = check_chunk(s, put);
   }
@@ -265,6 +269,7 @@ std::vector<UploadImage> take_upload(CoreState& s, const RequestId& id) {
   std::vector<UploadImage> images = std::exchange(upload.images, {});
   const auto owner = s.clients.find(upload.owner);
   if (owner != s.clients.end()) owner->second.bytes -= upload.bytes;
+  user_of(s, upload.user).bytes -= upload.bytes;
   upload.bytes = 0;
   drop_upload(s, id);
   return images;

@@ -197,7 +197,9 @@ void worker_step(CoreState& s, const WorkerStep& event) {
   for (const SequenceUpdate& update : step.updates) {
     if (!apply_update(s, event.worker, update)) return;  // condemned: the rest is not believed
   }
-  worker.speed.add(s.now, running, std::exchange(worker.tokens_done, 0));
+  const std::uint64_t done = std::exchange(worker.tokens_done, 0);
+  worker.speed.add(s.now, running, done);
+  s.throughput.add(s.now, 1, done);
   acknowledge(s, event.worker, step);
 }
 

@@ -20,7 +20,7 @@ BrokerService::BrokerService(const Parts& parts)
       client_router_(parts.client_router),
       worker_router_(parts.worker_router),
       control_(parts.control),
-      clients_(parts.client_router, parts.max_clients,
+      clients_(parts.client_router, parts.client_limits,
                [this](Event event) { feed(std::move(event)); },
                [this] {
                  return status_json(core_.status(), facts_, clients_.counters(),

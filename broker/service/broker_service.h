@@ -25,7 +25,7 @@ class BrokerService {
     ControlChannel& control;
     std::uint32_t num_workers = 0;
     std::uint64_t epoch = 0;  // of the ledger
-    std::uint32_t max_clients = 0;
+    ClientPort::Limits client_limits;
     ServiceFacts facts;  // what status tells beyond the core
     // Reads the configuration again; what of it the core takes.
     std::function<Result<LimitsChanged>()> read_limits;

@@ -37,20 +37,22 @@ void log_terminal(const ClientNotice& notice) {
 
 }  // namespace
 
-ClientPort::ClientPort(Router& router, std::size_t max_clients, EventSink sink,
+ClientPort::ClientPort(Router& router, const Limits& limits, EventSink sink,
                        StatusJson status_json)
-    : router_(router), table_(max_clients, kClientStaleAfter), sink_(std::move(sink)),
+    : router_(router),
+      table_(limits.max_clients, limits.max_clients_per_user, kClientStaleAfter),
+      sink_(std::move(sink)),
       status_json_(std::move(status_json)) {}
 
 bool ClientPort::receive(Nanos now) {
   const auto message = router_.receive();
   if (!message) return false;
   ++counters_.received;
-  const auto found = table_.find_or_add(message->identity, now);
+  const auto found =
+      table_.find_or_add(message->identity, message->user.value_or(kUnknownUser), now);
   if (!found) {
     ++counters_.refused_table_full;
-    refuse(message->identity, *message, Error(Code::kExhausted, "too many clients"),
-           kTableFullRetryMs);
+    refuse(message->identity, *message, found.error(), kTableFullRetryMs);
     return true;
   }
   if (found->replaced) sink_(ClientGone{*found->replaced});
@@ -59,6 +61,7 @@ bool ClientPort::receive(Nanos now) {
 }
 
 void ClientPort::handle(const Router::Message& message, ClientToken client) {
+  const UserId user = message.user.value_or(kUnknownUser);
   auto decoded = decode(message);
   if (!decoded) {
     ++counters_.refused_malformed;
@@ -69,10 +72,10 @@ void ClientPort::handle(const Router::Message& message, ClientToken client) {
     }
     refuse_malformed(message, client, decoded.error());
   } else if (const auto* put = std::get_if<PutChunk>(&*decoded)) {
-    sink_(ClientPut{client, *put, chunk_of(message).value_or(std::string_view())});
+    sink_(ClientPut{client, *put, chunk_of(message).value_or(std::string_view()), {}, user});
   } else if (auto* generate = std::get_if<GenerateRequest>(&*decoded)) {
     std::string body = encode_request_body(*generate);
-    sink_(ClientGenerate{client, std::move(*generate), std::move(body)});
+    sink_(ClientGenerate{client, std::move(*generate), std::move(body), {}, user});
   } else if (const auto* cancel = std::get_if<CancelRequest>(&*decoded)) {
     sink_(ClientCancel{client, cancel->id});
   } else {
@@ -83,11 +86,12 @@ void ClientPort::handle(const Router::Message& message, ClientToken client) {
 // The core answers for a put and a generate: what it keeps under their id is refused with them.
 void ClientPort::refuse_malformed(const Router::Message& message, ClientToken client,
                                   const Error& error) {
+  const UserId user = message.user.value_or(kUnknownUser);
   auto salvaged = salvage_client_message(message.map.to_string_view());
   if (salvaged && std::holds_alternative<PutChunk>(*salvaged)) {
-    sink_(ClientPut{client, std::get<PutChunk>(*salvaged), {}, error});
+    sink_(ClientPut{client, std::get<PutChunk>(*salvaged), {}, error, user});
   } else if (salvaged && std::holds_alternative<GenerateRequest>(*salvaged)) {
-    sink_(ClientGenerate{client, std::get<GenerateRequest>(std::move(*salvaged)), {}, error});
+    sink_(ClientGenerate{client, std::get<GenerateRequest>(std::move(*salvaged)), {}, error, user});
   } else {
     refuse(message.identity, message, error, 0);
   }

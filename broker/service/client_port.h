@@ -31,7 +31,11 @@ class ClientPort {
   using EventSink = std::function<void(Event)>;
   using StatusJson = std::function<std::string()>;
 
-  ClientPort(Router& router, std::size_t max_clients, EventSink sink, StatusJson status_json);
+  struct Limits {
+    std::size_t max_clients = 0;
+    std::size_t max_clients_per_user = 0;
+  };
+  ClientPort(Router& router, const Limits& limits, EventSink sink, StatusJson status_json);
 
   // Takes one message; its event goes to the sink. False when there is none.
   bool receive(Nanos now);

@@ -4,7 +4,9 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
+#include <charconv>
 #include <cstring>
 
 #include "common/base/check.h"
@@ -19,6 +21,20 @@ constexpr int kMonitoredEvents = ZMQ_EVENT_ACCEPTED | ZMQ_EVENT_DISCONNECTED;
 std::string next_monitor_address() {
   static std::uint64_t count = 0;
   return "inproc://router-monitor-" + std::to_string(count++);
+}
+
+// ZeroMQ asks the kernel once for each connection (SO_PEERCRED) and puts "localhost:UID:GID:PID"
+// into this property of every message that comes by it.
+std::optional<std::uint32_t> user_of(zmq::message_t& frame) {
+  const char* address = zmq_msg_gets(frame.handle(), "Peer-Address");
+  if (address == nullptr) return std::nullopt;
+  const char* const end = address + std::strlen(address);
+  const char* const colon = std::find(address, end, ':');
+  std::uint32_t user = 0;
+  if (colon == end) return std::nullopt;
+  const auto [rest, error] = std::from_chars(colon + 1, end, user);
+  if (error != std::errc{} || rest == end || *rest != ':') return std::nullopt;
+  return user;
 }
 
 }  // namespace
@@ -94,6 +110,7 @@ std::optional<Router::Message> Router::receive() {
       more = frame.more();
       ++message.num_frames;
       if (message.num_frames == 1) {
+        message.user = user_of(frame);
         message.map.move(frame);
       } else if (message.num_frames == 2) {
         message.chunk.emplace();

@@ -37,6 +37,7 @@ class Router {
     zmq::message_t map;                   // frame 0
     std::optional<zmq::message_t> chunk;  // frame 1
     std::size_t num_frames = 0;           // those beyond kMaxFrames were dropped
+    std::optional<std::uint32_t> user;    // of the peer, as the kernel says
   };
   // A message that is there already; never waits.
   std::optional<Message> receive();

@@ -123,7 +123,7 @@ Result<int> serve(const Config& config, const Arguments& arguments, std::uint32_
                          .control = control,
                          .num_workers = num_workers,
                          .epoch = ledger.epoch(),
-                         .max_clients = static_cast<std::uint32_t>(config.broker.max_clients),
+                         .client_limits = client_limits(config),
                          .facts = {.version = kVersion,
                                    .socket = config.broker.socket,
                                    .pid = static_cast<std::uint32_t>(getpid()),

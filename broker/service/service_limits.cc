@@ -3,6 +3,19 @@
 #include <thread>
 
 namespace facet {
+namespace {
+
+// What one user may have of a thing that all users share, unless the configuration says so: the
+// rest is there for the others, whatever it does.
+constexpr std::uint64_t user_share(std::uint64_t all) { return all - all / 4; }
+
+}  // namespace
+
+ClientPort::Limits client_limits(const Config& config) {
+  const auto all = static_cast<std::size_t>(config.broker.max_clients);
+  const auto own = static_cast<std::size_t>(config.broker.max_clients_per_user);
+  return {all, own > 0 ? own : static_cast<std::size_t>(user_share(all))};
+}
 
 CoreLimits core_limits(const Config& config, std::uint32_t num_workers) {
   const BrokerConfig& broker = config.broker;
@@ -10,6 +23,10 @@ CoreLimits core_limits(const Config& config, std::uint32_t num_workers) {
   limits.num_workers = num_workers;
   limits.dispatch = broker.dispatch;
   limits.max_queued_requests = static_cast<std::uint32_t>(broker.max_queued_requests);
+  limits.max_queued_per_user = static_cast<std::uint32_t>(broker.max_queued_per_user);
+  limits.max_ingest_bytes_per_user = broker.max_ingest_bytes_per_user > 0
+                                         ? broker.max_ingest_bytes_per_user
+                                         : user_share(config.ring.ingest_bytes);
   limits.max_requests_per_client = static_cast<std::uint32_t>(broker.max_requests_per_client);
   limits.max_ingest_bytes_per_client = broker.max_ingest_bytes_per_client;
   limits.max_images = static_cast<std::uint32_t>(broker.max_images);

@@ -4,6 +4,7 @@
 #include <cstdint>
 
 #include "broker/core/core_limits.h"
+#include "broker/service/client_port.h"
 #include "common/config/config.h"
 #include "common/protocol/limits.h"
 
@@ -43,6 +44,7 @@ inline constexpr Nanos kStatusInterval = kSecond / 2;
 // Where a client should come back that found the table full.
 inline constexpr std::uint32_t kTableFullRetryMs = 1000;
 
+ClientPort::Limits client_limits(const Config& config);
 CoreLimits core_limits(const Config& config, std::uint32_t num_workers);
 
 }  // namespace facet

@@ -42,6 +42,18 @@ Json worker_json(std::uint32_t index, const WorkerStatus& worker) {
   };
 }
 
+Json users_json(const std::vector<UserStatus>& users) {
+  Json json = Json::array();
+  for (const UserStatus& user : users) {
+    json.push_back({{"user", user.user},
+                    {"requests", user.requests},
+                    {"queued", user.queued},
+                    {"ingest_bytes", user.ingest_bytes},
+                    {"ledger_bytes", user.ledger_bytes}});
+  }
+  return json;
+}
+
 Json arena_json(const ArenaUse& arena) {
   return {
       {"pages", arena.pages},
@@ -141,8 +153,12 @@ std::string status_json(const CoreStatus& core, const ServiceFacts& facts,
         {"terminal_records", core.terminal_records},
         {"uploads", core.uploads},
         {"decode_jobs", core.decode_jobs},
-        {"completions_per_second", core.completions_per_second}}},
+        {"queued_tokens", core.queued_tokens},
+        {"completions_per_second", core.completions_per_second},
+        {"tokens_per_second", core.tokens_per_second},
+        {"eta_ms", core.eta_ms ? Json(*core.eta_ms) : Json(nullptr)}}},
       {"clients", {{"known", core.clients}, {"connections", service.connections}}},
+      {"users", users_json(core.users)},
       {"workers", std::move(workers)},
       {"ring", {{"ingest", arena_json(core.ingest)}, {"pixels", arena_json(core.pixels)}}},
       {"ledger", ledger_json(core.ledger)},

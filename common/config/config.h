@@ -53,6 +53,11 @@ struct BrokerConfig {
   DispatchPolicy dispatch = DispatchPolicy::kLeastLoaded;
   int max_clients = 256;           // connections
   int max_queued_requests = 1024;  // accepted and not yet dispatched
+  // Of one user (uid), over all its connections; 0: a full queue is shared equally, three quarters
+  // of the connections, three quarters of ring.ingest_bytes.
+  int max_queued_per_user = 0;
+  int max_clients_per_user = 0;
+  std::uint64_t max_ingest_bytes_per_user = 0;
   int max_requests_per_client = 512;
   std::uint64_t max_ingest_bytes_per_client = 64ull << 20;
   int request_deadline_s = 600;  // longest that a client may ask for, and the default

@@ -26,6 +26,7 @@ constexpr std::array kRules = {
     Rule{"broker.socket", Applies::kDaemon},
     // Descriptor and memory limits of the process.
     Rule{"broker.max_clients", Applies::kRestart},
+    Rule{"broker.max_clients_per_user", Applies::kRestart},
     Rule{"broker.memory_bytes", Applies::kRestart},
     Rule{"ring.", Applies::kDaemon},
     Rule{"ledger.", Applies::kDaemon},

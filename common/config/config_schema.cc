@@ -63,6 +63,12 @@ void add_broker(Config& c, std::vector<ConfigKey>& keys) {
                   IntKey{&b.max_clients, 1, 16384}});
   keys.push_back({"broker.max_queued_requests", "each is a record of the ledger",
                   IntKey{&b.max_queued_requests, 1, 1 << 16}});
+  keys.push_back({"broker.max_queued_per_user", "each is a record of the ledger",
+                  IntKey{&b.max_queued_per_user, 0, 1 << 16}});
+  keys.push_back({"broker.max_clients_per_user", "each is a file descriptor of the broker",
+                  IntKey{&b.max_clients_per_user, 0, 16384}});
+  keys.push_back({"broker.max_ingest_bytes_per_user", "no ring is larger",
+                  BytesKey{&b.max_ingest_bytes_per_user, 0, kTiB, 1}});
   keys.push_back({"broker.max_requests_per_client", "each is a record of the ledger",
                   IntKey{&b.max_requests_per_client, 1, 1 << 16}});
   keys.push_back({"broker.max_ingest_bytes_per_client", "one image chunk, one TiB of ring",

@@ -16,6 +16,9 @@ Accepted read_accepted(MapReader& map) {
   map.uint("position", accepted.queue_position, Need::kOptional);
   map.uint("tokens", accepted.num_tokens, Need::kOptional);
   map.uint("epoch", accepted.epoch, Need::kOptional);
+  if (map.any("eta_ms", Need::kOptional) != nullptr) {
+    map.uint("eta_ms", accepted.eta_ms.emplace(), Need::kOptional);
+  }
   return accepted;
 }
 
@@ -124,8 +127,9 @@ Result<BrokerMessage> decode_broker_message(std::string_view bytes) {
 }
 
 std::string encode_message(const Accepted& accepted) {
-  return wire::encode("accepted", 4, [&](wire::MapWriter& map) {
+  return wire::encode("accepted", accepted.eta_ms ? 5 : 4, [&](wire::MapWriter& map) {
     map.id(accepted.id);
+    if (accepted.eta_ms) map.uint("eta_ms", *accepted.eta_ms);
     map.uint("position", accepted.queue_position);
     map.uint("tokens", accepted.num_tokens);
     map.uint("epoch", accepted.epoch);

@@ -92,6 +92,7 @@ struct Accepted {
   std::uint32_t queue_position = 0;  // requests ahead of it that no worker has yet
   std::uint32_t num_tokens = 0;      // tokens already committed (a client that came back)
   std::uint64_t epoch = 0;           // the life of the broker that says so
+  std::optional<std::uint32_t> eta_ms = {};  // until a worker begins with it; estimated, if at all
 };
 
 // Not accepted, nothing is kept. retry_after_ms > 0 where coming back can help.

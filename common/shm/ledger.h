@@ -60,6 +60,7 @@ struct RecordSpec {
   std::uint32_t max_tokens = 0;
   std::uint32_t text_capacity = 0;  // bytes, the held-back tail included
   std::uint32_t logprobs_per_token = 0;
+  std::uint32_t user = 0;  // whose it is: a user id
 };
 
 // How a request ended; the numbers of reason and code are those of the protocol.
@@ -101,6 +102,7 @@ struct RecordView {
   std::uint32_t max_tokens = 0;
   std::uint32_t text_capacity = 0;
   std::uint32_t logprobs_per_token = 0;
+  std::uint32_t user = 0;
   RecordProgress progress;
   std::span<const std::int32_t> token_ids;   // committed ones
   std::span<const std::uint32_t> text_ends;  // same length

@@ -38,6 +38,8 @@ struct alignas(64) LedgerRecord {
   std::uint64_t body_hash_low;
   std::int64_t accepted;
   std::int64_t deadline;
+  std::uint32_t user;
+  std::uint32_t reserved;
   std::uint64_t seal;
   // The log's one committed length, in tokens.
   std::atomic<std::uint64_t> committed;

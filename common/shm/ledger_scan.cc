@@ -119,6 +119,7 @@ RecordView view_of_record(std::span<const std::byte> object, std::uint32_t index
   view.max_tokens = record.max_tokens;
   view.text_capacity = record.text_capacity;
   view.logprobs_per_token = record.logprobs_per_token;
+  view.user = record.user;
   view.progress = record.progress;
   view.token_ids = {reinterpret_cast<const std::int32_t*>(run + layout.token_ids), committed};
   view.text_ends = {reinterpret_cast<const std::uint32_t*>(run + layout.text_ends), committed};

@@ -120,6 +120,8 @@ Result<std::uint32_t> LedgerWriter::publish(const RecordSpec& spec) {
   to.max_tokens = spec.max_tokens;
   to.text_capacity = spec.text_capacity;
   to.logprobs_per_token = spec.logprobs_per_token;
+  to.user = spec.user;
+  to.reserved = 0;
   to.id = spec.id;
   to.body_hash_high = spec.body_hash_high;
   to.body_hash_low = spec.body_hash_low;

@@ -37,7 +37,8 @@ class ClientPortTest : public testing::Test {
     EXPECT_TRUE(router.has_value()) << (router ? "" : router.error().message);
     router_ = std::move(*router);
     port_.emplace(
-        *router_, 8, [this](Event event) { events_.push_back(std::move(event)); },
+        *router_, ClientPort::Limits{8, 8},
+        [this](Event event) { events_.push_back(std::move(event)); },
         [] { return std::string("{}"); });
     peer_.set(zmq::sockopt::linger, 0);
     peer_.set(zmq::sockopt::rcvtimeo, 10'000);
