@@ -4,13 +4,15 @@
 #include <cstring>
 #include <memory>
 #include <type_traits>
+#include <iterator>
 #include <utility>
 
 namespace facet::sim {
 namespace {
 
 constexpr Nanos kTickEvery = 20 * kMillisecond;
-constexpr Nanos kSilence = 3 * kSecond;
+// The protocol's, and those of clients with less patience: more is running when a broker dies.
+constexpr Nanos kSilences[] = {3 * kSecond, kSecond, kSecond / 4};
 constexpr std::size_t kChunk = 40'000;
 constexpr double kNeverAsked = 0.01;
 
@@ -87,7 +89,7 @@ void SimClients::tick(std::size_t index) {
   }
   for (auto& [id, ask] : client.asks) {
     if (ask.state == State::kRefused) continue;
-    if (sim_.now - ask.heard > kSilence) {
+    if (sim_.now - ask.heard > kSilences[sim_.options.seed % std::size(kSilences)]) {
       ask.heard = sim_.now;
       submit(client, ask, false);
     } else if (!sim_.is_calm && chance(rng, 0.0005)) {
@@ -106,7 +108,8 @@ RequestParams SimClients::draw_params() {
   RequestParams params;
   std::memset(static_cast<void*>(&params), 0, sizeof params);  // padding is part of the body
   params.seed = rng();
-  params.max_tokens = 1 + static_cast<std::uint32_t>(below(rng, 60));
+  // Some run on for seconds, through the deaths of several brokers.
+  params.max_tokens = 1 + static_cast<std::uint32_t>(below(rng, chance(rng, 0.2) ? 400 : 60));
   params.num_tokens = chance(rng, 0.3)
                           ? params.max_tokens
                           : 1 + static_cast<std::uint32_t>(below(rng, params.max_tokens));

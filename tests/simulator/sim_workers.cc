@@ -133,7 +133,7 @@ void SimWorkers::to_worker(std::uint32_t worker, std::uint64_t incarnation,
 
 // Now and then much is on its way when a broker dies.
 Nanos SimWorkers::longest_delay() {
-  return (chance(sim_.rng, 0.05) ? 60 : 2) * kMillisecond;
+  return (chance(sim_.rng, 0.1) ? 60 : 2) * kMillisecond;
 }
 
 void SimWorkers::resume(std::uint32_t worker, std::uint64_t incarnation, Resume answer) {

@@ -52,7 +52,7 @@ SimOptions SimOptions::from_seed(std::uint64_t seed, std::uint64_t max_events) {
   o.crash_rate = pick(0.0, 0.3, 2.0, 8.0);
   o.hang_rate = pick(0.0, 0.3, 2.0);
   o.decoder_crash_rate = pick(0.0, 0.3, 3.0);
-  o.broker_crash_rate = pick(0.0, 0.03, 0.3, 2.0);
+  o.broker_crash_rate = pick(0.0, 0.1, 0.3, 1.0);
   o.disconnect_rate = pick(0.0, 0.1, 1.0);
   o.block_rate = pick(0.0, 0.3, 3.0);
   o.cancel_chance = pick(0.0, 0.05, 0.4);
@@ -229,7 +229,8 @@ void Simulation::crash_broker() {
   // The decoder and its children are gone before a new one starts; workers go on.
   workers_->broker_died();
   decoder_->kill_all();
-  schedule(between(25 * kMillisecond, kSecond), [this] { start_broker(); });
+  const Nanos longest = (chance(rng, 0.7) ? 100 : 1000) * kMillisecond;
+  schedule(between(25 * kMillisecond, longest), [this] { start_broker(); });
 }
 
 void Simulation::check_conservation() {

@@ -50,6 +50,7 @@ constexpr Mutant kMutants[] = {
     {Rule::kResumeFrom, "resume_from"},
     {Rule::kLostSentAgain, "lost_sent_again"},
     {Rule::kFormerHold, "former_hold"},
+    {Rule::kUnwantedHold, "unwanted_hold"},
     {Rule::kSoloKept, "solo_kept"},
     {Rule::kVerdictsKept, "verdicts_kept"},
     {Rule::kAckCommitted, "ack_committed"},
