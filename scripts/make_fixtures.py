@@ -29,6 +29,7 @@ PARTS = {
     "parity_hard": ["make_parity_goldens.py", "OUT", "--shape", "hard", "--count", "84"],
     "parity_plain": ["make_parity_goldens.py", "OUT", "--shape", "plain", "--count", "24",
                      "--seed", "8"],
+    "processor": ["compare_processor.py", "--write-goldens", "OUT"],
 }
 
 

@@ -135,6 +135,36 @@ def make_odd(seed=3, vocab_size=500):
     return tokenizer
 
 
+FLAGGED = ("<a>", "</a>", "[TOOL]", "red", "circle", " two", "\u00e9t\u00e9", "e\u0301", "\u212b",
+           "3.1", "\n\n", "\t", "don't", "\u4f60", "\U0001f468", "_", "<a", "a>b",
+           "\u1100\u1161", "ING", "#")
+
+
+def add_flagged(tokenizer, rng):
+    """The tokenizer with some added tokens more, of random flags: whole words, parts of words,
+    blanks, what NFC changes, and beginnings of each other."""
+    tokenizer = Tokenizer.from_str(tokenizer.to_str())
+    for content in rng.sample(FLAGGED, 12):
+        flags = {name: rng.random() < 0.4 for name in ("lstrip", "rstrip", "single_word",
+                                                       "normalized")}
+        special = rng.random() < 0.4
+        token = AddedToken(content, special=special, **flags)
+        (tokenizer.add_special_tokens if special else tokenizer.add_tokens)([token])
+    return tokenizer
+
+
+def save_flagged(folder, seed):
+    """As save_all(): the kinds of Qwen2 and Llama 3 with random added tokens."""
+    rng, result = random.Random(seed), {}
+    for kind, tokenizer in (("qwen2", make_qwen2()), ("llama3", make_llama3()[0])):
+        flagged = add_flagged(tokenizer, rng)
+        path = f"{folder}/{kind}_flags_{seed}.json"
+        flagged.save(path)
+        added = [t["content"] for t in json.loads(flagged.to_str())["added_tokens"]]
+        result[f"{kind}_flags_{seed}"] = (Tokenizer.from_file(path), added)
+    return result
+
+
 def save_all(folder):
     """Writes qwen2.json, llama3.json and odd.json; returns {kind: (Tokenizer, added tokens)}."""
     qwen2, odd = make_qwen2(), make_odd()

@@ -10,8 +10,8 @@ namespace {
 
 bool is_white_space(std::uint32_t c) {
   return (c >= 0x9 && c <= 0xD) || c == 0x20 || c == 0x85 || c == 0xA0 || c == 0x1680 ||
-         (c >= 0x2000 && c <= 0x200A) || c == 0x2028 || c == 0x2029 || c == 0x202F ||
-         c == 0x205F || c == 0x3000;
+         (c >= 0x2000 && c <= 0x200A) || c == 0x2028 || c == 0x2029 || c == 0x202F || c == 0x205F ||
+         c == 0x3000;
 }
 
 std::size_t previous_character(std::string_view text, std::size_t at) {
@@ -89,8 +89,7 @@ AddedTokenMatcher::Match AddedTokenMatcher::longest_at(std::string_view text, st
 
 Result<bool> AddedTokenMatcher::touches_word(std::string_view text, ByteRange range) const {
   const auto is_word = [&](std::size_t at) -> Result<bool> {
-    const std::string_view character =
-        text.substr(at, read_utf8(text.substr(at)).num_bytes);
+    const std::string_view character = text.substr(at, read_utf8(text.substr(at)).num_bytes);
     return !FACET_TRY(word_.find_all(character)).empty();
   };
   if (range.begin > 0 && FACET_TRY(is_word(previous_character(text, range.begin)))) return true;
@@ -121,6 +120,8 @@ Result<std::vector<AddedTokenSplit>> AddedTokenMatcher::split(
       }
       // Blanks that the token before took reach to text_begin: no need to read them again.
       if (token.rstrip) range.end = blanks_end(text, std::max(range.end, text_begin));
+      // Nothing is left of a token of blanks that the one before it took.
+      if (range.begin >= range.end) continue;
       if (text_begin < range.begin) parts.push_back({-1, {text_begin, range.begin}});
       parts.push_back({token.id, range});
       text_begin = range.end;
