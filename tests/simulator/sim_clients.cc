@@ -119,7 +119,7 @@ RequestParams SimClients::draw_params() {
                          : UINT32_MAX;
   params.priority = chance(rng, 0.3) ? 1 : 0;
   params.worker_error = chance(rng, 0.01) ? 1 : 0;
-  if (sim_.options.short_deadlines && chance(rng, 0.2)) {
+  if (sim_.options.short_deadlines && chance(rng, 0.4)) {
     params.deadline_ms = 20 + static_cast<std::uint32_t>(below(rng, 2000));
   }
   if (params.num_images > 0 && chance(rng, sim_.options.bad_image_chance)) {

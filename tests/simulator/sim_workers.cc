@@ -137,6 +137,11 @@ Nanos SimWorkers::longest_delay() {
 }
 
 void SimWorkers::resume(std::uint32_t worker, std::uint64_t incarnation, Resume answer) {
+  // It may be in the midst of a step, which reads what the answer makes it drop.
+  const ProcessPtr answered = processes_.at(worker);
+  if (answered && chance(sim_.rng, 0.3)) {
+    answered->down.last = sim_.now + sim_.between(0, 100 * kMillisecond);
+  }
   to_worker(worker, incarnation, [this, answer = std::move(answer)](const ProcessPtr& process) {
     const auto cancelled = process->log.resume(answer);
     if (!cancelled) return sim_.violate(cancelled.error().message);
