@@ -21,13 +21,6 @@ namespace facet {
 struct GpuInfo {
   int index = 0;     // among the visible ones
   std::string uuid;  // "GPU-..."
-  std::string name;
-  int major = 0;  // compute capability
-  int minor = 0;
-  int multiprocessors = 0;
-  std::uint64_t l2_bytes = 0;
-  std::uint64_t total_bytes = 0;
-  std::string pci_bus;  // "0000:1b:00.0"
 };
 
 struct CudaModule {
@@ -38,8 +31,8 @@ struct CudaModule {
   // kUnsupported: no driver, or one too old. No GPU is an empty list.
   Result<std::vector<GpuInfo>> (*list_gpus)() = nullptr;
 
-  // Free and total bytes of a GPU. Makes a context.
-  Result<std::pair<std::uint64_t, std::uint64_t>> (*memory)(int gpu) = nullptr;
+  // Free bytes of a GPU. Makes a context.
+  Result<std::uint64_t> (*free_memory)(int gpu) = nullptr;
 
   // As plan_qwen(); the budget counts all that the process takes from the GPU.
   Result<MemoryPlan> (*plan_qwen)(const QwenConfig& config, const QwenImageSettings& settings,

@@ -48,9 +48,9 @@ Result<MemoryPlan> make_gpu_plan(const StartOptions& options, const ModelFiles& 
                                  const GpuChoice& gpu, PlanRequest request) {
   request.budget_bytes = options.budget_bytes;
   if (request.budget_bytes == 0) {
-    const auto memory = FACET_TRY(gpu.module->memory(gpu.info.index));
+    const std::uint64_t free_bytes = FACET_TRY(gpu.module->free_memory(gpu.info.index));
     request.budget_bytes =
-        static_cast<std::uint64_t>(static_cast<double>(memory.first) * kShareOfFreeGpu);
+        static_cast<std::uint64_t>(static_cast<double>(free_bytes) * kShareOfFreeGpu);
   }
   request.bf16 = options.dtype != Dtype::kFp32;
   MemoryPlan plan = FACET_TRY(gpu.module->plan_qwen(files.config, files.image_settings, request));

@@ -29,7 +29,6 @@ void* DeviceArena::take(const std::string& name, std::uint64_t bytes) {
     fail_cuda("device arena: " + name + " needs " + std::to_string(needs) +
               " bytes, the arena has " + std::to_string(size_ - used_) + " left of " +
               std::to_string(size_));
-  regions_.push_back({name, used_, needs});
   std::byte* region = base_ + used_;
   used_ += needs;
   return region;

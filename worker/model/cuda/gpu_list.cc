@@ -33,17 +33,12 @@ Result<std::vector<GpuInfo>> list_gpus() {
     if (const cudaError_t code = cudaGetDeviceProperties(&properties, index); code != cudaSuccess)
       return Error(Code::kUnsupported,
                    "GPU " + std::to_string(index) + ": " + cudaGetErrorString(code));
-    std::array<char, 32> bus{};
-    (void)cudaDeviceGetPCIBusId(bus.data(), bus.size(), index);
-    gpus.push_back({index, uuid_text(properties.uuid), properties.name, properties.major,
-                    properties.minor, properties.multiProcessorCount,
-                    static_cast<std::uint64_t>(properties.l2CacheSize), properties.totalGlobalMem,
-                    bus.data()});
+    gpus.push_back({index, uuid_text(properties.uuid)});
   }
   return gpus;
 }
 
-Result<std::pair<std::uint64_t, std::uint64_t>> gpu_memory(int gpu) {
+Result<std::uint64_t> gpu_free_memory(int gpu) {
   std::size_t free_bytes = 0;
   std::size_t total = 0;
   cudaError_t code = cudaSetDevice(gpu);
@@ -51,7 +46,7 @@ Result<std::pair<std::uint64_t, std::uint64_t>> gpu_memory(int gpu) {
   if (code != cudaSuccess)
     return Error(Code::kUnsupported,
                  "GPU " + std::to_string(gpu) + ": " + cudaGetErrorString(code));
-  return std::pair<std::uint64_t, std::uint64_t>{free_bytes, total};
+  return free_bytes;
 }
 
 }  // namespace facet

@@ -8,8 +8,8 @@
 
 namespace facet {
 
-// CudaModule::list_gpus and ::memory.
+// CudaModule::list_gpus and ::free_memory.
 Result<std::vector<GpuInfo>> list_gpus();
-Result<std::pair<std::uint64_t, std::uint64_t>> gpu_memory(int gpu);
+Result<std::uint64_t> gpu_free_memory(int gpu);
 
 }  // namespace facet

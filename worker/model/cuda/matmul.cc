@@ -1,8 +1,6 @@
 #include "worker/model/cuda/matmul.h"
 
-#include <algorithm>
-#include <limits>
-#include <vector>
+#include <utility>
 
 #include "worker/model/cuda/cuda_error.h"
 
@@ -11,8 +9,6 @@ namespace {
 
 // Plans of prefill are keyed by the exact number of rows: some thousands at most, a kilobyte each.
 constexpr std::size_t kMaxPlans = 8192;
-constexpr int kTuneCandidates = 12;
-constexpr int kTuneRounds = 6;
 
 cudaDataType_t cuda_type(DType type) {
   switch (type) {
@@ -42,26 +38,14 @@ class Layout {
   cublasLtMatrixLayout_t layout_ = nullptr;
 };
 
-class Event {
- public:
-  Event() { FACET_CUDA(cudaEventCreate(&event_)); }
-  ~Event() { (void)cudaEventDestroy(event_); }
-  Event(const Event&) = delete;
-  Event& operator=(const Event&) = delete;
-  cudaEvent_t get() const { return event_; }
-
- private:
-  cudaEvent_t event_ = nullptr;
-};
-
 }  // namespace
 
 // cuBLAS is column-major: out^T[N, M] = (weight^T)^T x^T, so the weight is its A, transposed.
 struct Matmul::Plan {
   Plan(DType type, const MatmulShape& shape)
       : weight(cuda_type(type), shape.inner, shape.outputs, shape.inner),
-        x(cuda_type(type), shape.inner, shape.rows, shape.x_stride),
-        out(cuda_type(type), shape.outputs, shape.rows, shape.out_stride) {
+        x(cuda_type(type), shape.inner, shape.rows, shape.inner),
+        out(cuda_type(type), shape.outputs, shape.rows, shape.outputs) {
     FACET_CUBLAS(cublasLtMatmulDescCreate(&operation, CUBLAS_COMPUTE_32F, CUDA_R_32F));
     const cublasOperation_t transpose = CUBLAS_OP_T;
     set(CUBLASLT_MATMUL_DESC_TRANSA, transpose);
@@ -80,29 +64,27 @@ struct Matmul::Plan {
     FACET_CUBLAS(cublasLtMatmulDescSetAttribute(operation, attribute, &value, sizeof value));
   }
 
-  std::vector<cublasLtMatmulHeuristicResult_t> propose(cublasLtHandle_t handle, int count) const {
+  // What cuBLASLt thinks fastest.
+  cublasLtMatmulAlgo_t propose(cublasLtHandle_t handle) const {
     cublasLtMatmulPreference_t preference = nullptr;
     FACET_CUBLAS(cublasLtMatmulPreferenceCreate(&preference));
     const std::uint64_t workspace = kWorkspaceBytes;
-    std::vector<cublasLtMatmulHeuristicResult_t> found(static_cast<std::size_t>(count));
+    cublasLtMatmulHeuristicResult_t found{};
     int num_found = 0;
     cublasStatus_t status = cublasLtMatmulPreferenceSetAttribute(
         preference, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, &workspace, sizeof workspace);
     if (status == CUBLAS_STATUS_SUCCESS)
-      status =
-          cublasLtMatmulAlgoGetHeuristic(handle, operation, weight.get(), x.get(), out.get(),
-                                         out.get(), preference, count, found.data(), &num_found);
+      status = cublasLtMatmulAlgoGetHeuristic(handle, operation, weight.get(), x.get(), out.get(),
+                                              out.get(), preference, 1, &found, &num_found);
     (void)cublasLtMatmulPreferenceDestroy(preference);
     FACET_CUBLAS(status);
-    found.resize(static_cast<std::size_t>(num_found));
-    if (found.empty()) fail_cuda("cuBLASLt has no kernel for a matrix product");
-    return found;
+    if (num_found == 0) fail_cuda("cuBLASLt has no kernel for a matrix product");
+    return found.algo;
   }
 
   cublasLtMatmulDesc_t operation = nullptr;
   Layout weight, x, out;
   cublasLtMatmulAlgo_t algo{};
-  bool tuned = false;
 };
 
 Matmul::Matmul(DType type, void* workspace) : type_(type), workspace_(workspace) {
@@ -114,56 +96,23 @@ Matmul::~Matmul() {
   (void)cublasLtDestroy(handle_);
 }
 
-Matmul::Plan& Matmul::plan_for(const MatmulShape& shape) {
-  const auto key = shape.key();
-  if (const auto found = plans_.find(key); found != plans_.end()) return *found->second;
-  if (plans_.size() >= kMaxPlans)
-    std::erase_if(plans_, [](const auto& entry) { return !entry.second->tuned; });
+const Matmul::Plan& Matmul::plan_for(const MatmulShape& shape) {
+  if (const auto found = plans_.find(shape); found != plans_.end()) return *found->second;
+  if (plans_.size() >= kMaxPlans) plans_.clear();
   auto plan = std::make_unique<Plan>(type_, shape);
-  plan->algo = plan->propose(handle_, 1).front().algo;
-  return *plans_.emplace(key, std::move(plan)).first->second;
-}
-
-void Matmul::launch(const Plan& plan, const cublasLtMatmulAlgo_t& algo, const void* x,
-                    const void* weight, const void* bias, void* out, cudaStream_t stream) {
-  constexpr float kOne = 1.0F;
-  constexpr float kZero = 0.0F;
-  if (bias != nullptr) plan.set(CUBLASLT_MATMUL_DESC_BIAS_POINTER, bias);
-  FACET_CUBLAS(cublasLtMatmul(handle_, plan.operation, &kOne, weight, plan.weight.get(), x,
-                              plan.x.get(), &kZero, out, plan.out.get(), out, plan.out.get(), &algo,
-                              workspace_, kWorkspaceBytes, stream));
+  plan->algo = plan->propose(handle_);
+  return *plans_.emplace(shape, std::move(plan)).first->second;
 }
 
 void Matmul::run(const MatmulShape& shape, const void* x, const void* weight, const void* bias,
                  void* out, cudaStream_t stream) {
+  constexpr float kOne = 1.0F;
+  constexpr float kZero = 0.0F;
   const Plan& plan = plan_for(shape);
-  launch(plan, plan.algo, x, weight, bias, out, stream);
-}
-
-void Matmul::tune(const MatmulShape& shape, const void* x, std::span<const void* const> weights,
-                  const void* bias, void* out, cudaStream_t stream) {
-  Plan& plan = plan_for(shape);
-  if (plan.tuned) return;
-  const Event begin;
-  const Event end;
-  float best = std::numeric_limits<float>::infinity();
-  std::size_t next = 0;
-  for (const auto& candidate : plan.propose(handle_, kTuneCandidates)) {
-    const auto round = [&] {
-      launch(plan, candidate.algo, x, weights[next++ % weights.size()], bias, out, stream);
-    };
-    round();  // its first run loads the kernel
-    FACET_CUDA(cudaEventRecord(begin.get(), stream));
-    for (int i = 0; i < kTuneRounds; ++i) round();
-    FACET_CUDA(cudaEventRecord(end.get(), stream));
-    FACET_CUDA(cudaEventSynchronize(end.get()));
-    float milliseconds = 0.0F;
-    FACET_CUDA(cudaEventElapsedTime(&milliseconds, begin.get(), end.get()));
-    if (milliseconds >= best) continue;
-    best = milliseconds;
-    plan.algo = candidate.algo;
-  }
-  plan.tuned = true;
+  if (bias != nullptr) plan.set(CUBLASLT_MATMUL_DESC_BIAS_POINTER, bias);
+  FACET_CUBLAS(cublasLtMatmul(handle_, plan.operation, &kOne, weight, plan.weight.get(), x,
+                              plan.x.get(), &kZero, out, plan.out.get(), out, plan.out.get(),
+                              &plan.algo, workspace_, kWorkspaceBytes, stream));
 }
 
 }  // namespace facet

@@ -6,11 +6,10 @@
 #include <cublasLt.h>
 #include <cuda_runtime_api.h>
 
-#include <array>
+#include <compare>
 #include <cstdint>
 #include <map>
 #include <memory>
-#include <span>
 
 #include "kernels/base/dtype.h"
 
@@ -22,17 +21,14 @@ constexpr std::int64_t value_bytes(DType type) {
   return static_cast<std::int64_t>(kernels::size_of(type));
 }
 
+// Operands are dense.
 struct MatmulShape {
-  std::int64_t rows = 0;        // M
-  std::int64_t outputs = 0;     // N
-  std::int64_t inner = 0;       // K
-  std::int64_t x_stride = 0;    // elements between rows of x; at least K
-  std::int64_t out_stride = 0;  // and of out; at least N
+  std::int64_t rows = 0;     // M
+  std::int64_t outputs = 0;  // N
+  std::int64_t inner = 0;    // K
   bool bias = false;
 
-  auto key() const {
-    return std::array{rows, outputs, inner, x_stride, out_stride, static_cast<std::int64_t>(bias)};
-  }
+  auto operator<=>(const MatmulShape&) const = default;
 };
 
 class Matmul {
@@ -51,21 +47,14 @@ class Matmul {
   void run(const MatmulShape& shape, const void* x, const void* weight, const void* bias, void* out,
            cudaStream_t stream);
 
-  // Times what cuBLASLt proposes for the shape on these operands and keeps the fastest. Blocks.
-  // `weights` are rotated so that none is read from the cache.
-  void tune(const MatmulShape& shape, const void* x, std::span<const void* const> weights,
-            const void* bias, void* out, cudaStream_t stream);
-
  private:
   struct Plan;
-  Plan& plan_for(const MatmulShape& shape);
-  void launch(const Plan& plan, const cublasLtMatmulAlgo_t& algo, const void* x, const void* weight,
-              const void* bias, void* out, cudaStream_t stream);
+  const Plan& plan_for(const MatmulShape& shape);
 
   DType type_;
   void* workspace_;
   cublasLtHandle_t handle_ = nullptr;
-  std::map<std::array<std::int64_t, 6>, std::unique_ptr<Plan>> plans_;
+  std::map<MatmulShape, std::unique_ptr<Plan>> plans_;
 };
 
 }  // namespace facet

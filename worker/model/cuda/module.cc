@@ -5,7 +5,7 @@
 #include "worker/model/qwen2_5_vl/cuda_runner.h"
 
 extern "C" const facet::CudaModule* facet_cuda_module() {
-  static const facet::CudaModule kModule{FACET_VERSION, facet::list_gpus, facet::gpu_memory,
+  static const facet::CudaModule kModule{FACET_VERSION, facet::list_gpus, facet::gpu_free_memory,
                                          facet::plan_qwen_cuda, facet::make_qwen_cuda_runner};
   return &kModule;
 }

@@ -48,7 +48,6 @@ class CudaEvent {
   CudaEvent& operator=(const CudaEvent&) = delete;
   void record(cudaStream_t stream) { FACET_CUDA(cudaEventRecord(event_, stream)); }
   void wait() const { FACET_CUDA(cudaEventSynchronize(event_)); }
-  void hold_back(cudaStream_t stream) const { FACET_CUDA(cudaStreamWaitEvent(stream, event_)); }
 
  private:
   cudaEvent_t event_ = nullptr;

@@ -1,6 +1,5 @@
 // Inputs of one step, packed: written on the host, copied to the device at once, read there at the
-// same offsets. The same sequence of add() gives the same places, which is what a captured graph
-// relies on.
+// same offsets.
 #pragma once
 
 #include <cstdint>
@@ -19,7 +18,7 @@ struct StepArray {
 
 class StepBlock {
  public:
-  // `device` has `bytes`; the host side is the caller's, one for each step in flight.
+  // Both have `bytes`.
   StepBlock(std::byte* host, std::byte* device, std::uint64_t bytes)
       : host_(host), device_(device), bytes_(bytes) {}
 

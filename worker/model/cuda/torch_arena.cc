@@ -38,9 +38,4 @@ void install_torch_arena(void* base, std::uint64_t bytes) {
   pluggable::changeCurrentAllocator(pluggable::createCustomAllocator(allocate, release));
 }
 
-const FirstFit& torch_arena() {
-  FACET_CHECK(g_arena != nullptr);
-  return *g_arena;
-}
-
 }  // namespace facet

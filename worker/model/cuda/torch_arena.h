@@ -6,7 +6,6 @@
 #include <cstddef>
 #include <cstdint>
 #include <map>
-#include <string>
 #include <unordered_map>
 
 namespace facet {
@@ -41,6 +40,5 @@ class FirstFit {
 // touches a GPU; again when the model before is gone. A request that does not fit throws
 // c10::OutOfMemoryError with the numbers; it never reaches the driver.
 void install_torch_arena(void* base, std::uint64_t bytes);
-const FirstFit& torch_arena();
 
 }  // namespace facet

@@ -92,11 +92,11 @@ void WeightUpload::put_rows(const TensorView& view, std::int64_t first_row, std:
     convert_from<float>(view.dtype, from, staged, rows * row_values);
   else
     convert_from<c10::BFloat16>(view.dtype, from, staged, rows * row_values);
-  auto* to = static_cast<std::byte*>(place.to) +
-             (place.first + first_row * place.step) * place.row_values * item;
+  auto* to =
+      static_cast<std::byte*>(place.to) + (place.first + first_row) * place.row_values * item;
   const auto row_bytes = static_cast<std::size_t>(row_values * item);
-  FACET_CUDA(cudaMemcpy2DAsync(to, static_cast<std::size_t>(place.step * place.row_values * item),
-                               staged, row_bytes, row_bytes, static_cast<std::size_t>(rows),
+  FACET_CUDA(cudaMemcpy2DAsync(to, static_cast<std::size_t>(place.row_values * item), staged,
+                               row_bytes, row_bytes, static_cast<std::size_t>(rows),
                                cudaMemcpyHostToDevice, stream_));
   done_[piece].record(stream_);
   tick_(WorkerPhase::kLoad);

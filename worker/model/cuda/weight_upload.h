@@ -5,7 +5,6 @@
 
 #include <array>
 #include <cstdint>
-#include <functional>
 #include <string>
 
 #include "worker/checkpoint/tensor_table.h"
@@ -15,20 +14,18 @@
 
 namespace facet {
 
-// Where the rows of a stored matrix go: row r to row first + r * step of a matrix whose rows have
+// Where the rows of a stored matrix go: row r to row first + r of a matrix whose rows have
 // `row_values` values. A vector is a matrix of one row.
 struct UploadPlace {
   void* to = nullptr;
   std::int64_t row_values = 0;
   std::int64_t first = 0;
-  std::int64_t step = 1;
 };
 
 class WeightUpload {
  public:
   static constexpr std::uint64_t kPieceBytes = 64ull << 20;
   static constexpr std::size_t kPieces = 3;
-  static constexpr std::uint64_t kWindowBytes = kPieceBytes * kPieces;
 
   // `table` and `tick` outlive the upload.
   WeightUpload(const TensorTable& table, DType type, cudaStream_t stream, const ProgressTick& tick);

@@ -20,9 +20,8 @@ struct CudaParts {
   // out [rows, weight.rows] = x [rows, weight.columns] weight^T + bias; all dense.
   void linear(const void* x, const DeviceMatrix& weight, const DeviceMatrix* bias, void* out,
               std::int64_t rows) const {
-    const MatmulShape shape{rows,           weight.rows, weight.columns,
-                            weight.columns, weight.rows, bias != nullptr};
-    matmul->run(shape, x, weight.data, bias != nullptr ? bias->data : nullptr, out, stream);
+    matmul->run({rows, weight.rows, weight.columns, bias != nullptr}, x, weight.data,
+                bias != nullptr ? bias->data : nullptr, out, stream);
   }
 
   // `count` elements further.

@@ -160,7 +160,7 @@ Result<MemoryPlan> plan_qwen_cuda(const QwenConfig& config, const QwenImageSetti
   plan.device = {Device::Kind::kCuda, 0};
   plan.budget_bytes = request.budget_bytes;
   plan.items = cuda_arena_items(config, sizes);
-  plan.items.push_back({"process", kCudaProcessBytes, "context, kernels, graphs"});
+  plan.items.push_back({"process", kCudaProcessBytes, "context, code of the kernels"});
   plan.kv_blocks = static_cast<std::int32_t>(std::min<std::int64_t>(sizes.kv_blocks, 1 << 30));
   plan.kv_block_tokens = request.kv_block_tokens;
   plan.kv_bytes_per_token = cuda_kv_bytes_per_token(config, sizes.type);

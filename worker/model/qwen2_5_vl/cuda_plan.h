@@ -13,7 +13,7 @@
 
 namespace facet {
 
-// What the process takes that is not in the arena: context, code of the kernels in use, graphs.
+// What the process takes that is not in the arena: context and code of the kernels in use.
 inline constexpr std::uint64_t kCudaProcessBytes = 1'600'000'000;
 
 std::uint64_t cuda_kv_bytes_per_token(const QwenConfig& config, DType type);

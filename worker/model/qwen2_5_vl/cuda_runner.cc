@@ -58,7 +58,6 @@ class QwenCudaRunner final : public ModelRunner {
                       CudaLanguage::Regions{region("step inputs"), region("logits"), kv,
                                             region("gathered KV"), image_rows_});
     vision_.emplace(config, sizes_, weights_, parts_, region("encoder inputs"), image_rows_);
-    patch_values_ = config.vision.patch_values();
     pass_patches_ = sizes_.pass_patches(config.vision);
     shape_ = {plan.kv_blocks,    plan.kv_block_tokens,
               plan.encoder_rows, plan.max_step_tokens,
@@ -158,7 +157,7 @@ class QwenCudaRunner final : public ModelRunner {
   CudaQwenWeights weights_;
   CudaParts parts_;
   void* image_rows_ = nullptr;
-  std::int64_t patch_values_ = 0, pass_patches_ = 0;
+  std::int64_t pass_patches_ = 0;
   std::optional<CudaLanguage> language_;
   std::optional<CudaVision> vision_;
   std::vector<ChosenToken> chosen_;

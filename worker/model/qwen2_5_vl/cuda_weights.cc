@@ -27,16 +27,16 @@ void for_each_matrix(Weights& weights, Visit&& visit) {
 }
 
 UploadPlace all_of(const DeviceMatrix& matrix) {
-  return {matrix.data, matrix.columns, 0, 1};
+  return {matrix.data, matrix.columns, 0};
 }
 
 UploadPlace rows_from(const DeviceMatrix& matrix, std::int64_t first) {
-  return {matrix.data, matrix.columns, first, 1};
+  return {matrix.data, matrix.columns, first};
 }
 
 // The part of a vector that begins at `first`.
 UploadPlace values_from(const DeviceMatrix& vector, std::int64_t first, DType type) {
-  return {static_cast<std::byte*>(vector.data) + first * value_bytes(type), vector.columns, 0, 1};
+  return {static_cast<std::byte*>(vector.data) + first * value_bytes(type), vector.columns, 0};
 }
 
 void load_layer(const CudaLanguageLayer& layer, const std::string& name, DType type,
