@@ -24,4 +24,19 @@ class Cutter {
   std::uint64_t used_ = 0;
 };
 
+// A part whose constructor cuts itself out of a region: Part(Cutter&, args...).
+template <class Part, class... Args>
+Part cut(void* region, const Args&... args) {
+  Cutter cutter(region);
+  return Part(cutter, args...);
+}
+
+// What such a part takes.
+template <class Part, class... Args>
+std::uint64_t cut_bytes(const Args&... args) {
+  Cutter nothing(nullptr);
+  const Part part(nothing, args...);
+  return nothing.used();
+}
+
 }  // namespace facet

@@ -80,16 +80,6 @@ kernels::PagedDecodeShape decode_shape(const QwenTextConfig& text, const CudaQwe
   return shape;
 }
 
-namespace {
-
-template <class Part, class... Args>
-Part cut(void* region, const Args&... args) {
-  Cutter cutter(region);
-  return Part(cutter, args...);
-}
-
-}  // namespace
-
 CudaLanguage::CudaLanguage(const QwenConfig& config, const CudaQwenSizes& sizes,
                            const CudaQwenWeights& weights, const CudaParts& parts,
                            const Regions& regions)
@@ -121,25 +111,8 @@ void* CudaLanguage::kv_pool(std::int64_t layer, bool values) const {
   return parts_.at(regions_.kv, (2 * layer + (values ? 1 : 0)) * pool);
 }
 
-void CudaLanguage::norm(const void* x, const DeviceMatrix& weight, void* out,
-                        std::int64_t rows) const {
-  kernels::RmsNormShape shape;
-  shape.rows = rows;
-  shape.width = static_cast<std::int32_t>(config_.hidden_size);
-  shape.eps = static_cast<float>(config_.rms_norm_eps);
-  shape.dtype = parts_.type;
-  FACET_CUDA(kernels::rms_norm(shape, x, weight.data, out, parts_.launch()));
-}
-
-// hidden += x; normed = norm(hidden).
-void CudaLanguage::add_norm(const void* x, const DeviceMatrix& weight, std::int64_t rows) const {
-  kernels::RmsNormShape shape;
-  shape.rows = rows;
-  shape.width = static_cast<std::int32_t>(config_.hidden_size);
-  shape.eps = static_cast<float>(config_.rms_norm_eps);
-  shape.dtype = parts_.type;
-  FACET_CUDA(kernels::add_rms_norm(shape, buffers_.hidden, x, weight.data, buffers_.normed,
-                                   parts_.launch()));
+kernels::RmsNormShape CudaLanguage::norm_shape(std::int64_t rows) const {
+  return parts_.norm_shape(rows, config_.hidden_size, config_.rms_norm_eps);
 }
 
 void CudaLanguage::rope(const Step& step, std::int64_t layer) const {
@@ -226,18 +199,19 @@ void CudaLanguage::attend_group(const Group& group, std::int64_t layer) const {
 void CudaLanguage::run_layer(const Step& step, std::size_t layer) const {
   const CudaLanguageLayer& w = weights_.layers[layer];
   const std::int64_t rows = step.rows;
-  if (layer == 0) norm(buffers_.hidden, w.norm1, buffers_.normed, rows);
+  if (layer == 0) parts_.norm(norm_shape(rows), buffers_.hidden, w.norm1, buffers_.normed);
   parts_.linear(buffers_.normed, w.qkv_w, &w.qkv_b, buffers_.qkv, rows);
   rope(step, static_cast<std::int64_t>(layer));
   attend(step, static_cast<std::int64_t>(layer));
   parts_.linear(buffers_.attended, w.o_w, nullptr, buffers_.projected, rows);
-  add_norm(buffers_.projected, w.norm2, rows);
+  parts_.add_norm(norm_shape(rows), buffers_.hidden, buffers_.projected, w.norm2, buffers_.normed);
   parts_.linear(buffers_.normed, w.gate_up_w, nullptr, buffers_.gate_up, rows);
   FACET_CUDA(kernels::silu_mul(parts_.type, buffers_.gate_up, buffers_.inner, rows,
                                config_.intermediate_size, parts_.launch()));
   parts_.linear(buffers_.inner, w.down_w, nullptr, buffers_.projected, rows);
   if (layer + 1 < weights_.layers.size())
-    add_norm(buffers_.projected, weights_.layers[layer + 1].norm1, rows);
+    parts_.add_norm(norm_shape(rows), buffers_.hidden, buffers_.projected,
+                    weights_.layers[layer + 1].norm1, buffers_.normed);
   else
     FACET_CUDA(kernels::add_into(parts_.type, buffers_.hidden, buffers_.projected,
                                  rows * config_.hidden_size, parts_.launch()));
@@ -277,7 +251,8 @@ void CudaLanguage::project(const Step& step) const {
   FACET_CUDA(kernels::gather_rows(parts_.type, buffers_.hidden, step.chosen_row,
                                   buffers_.last_hidden, step.chosen_rows,
                                   static_cast<std::int32_t>(config_.hidden_size), parts_.launch()));
-  norm(buffers_.last_hidden, weights_.final_norm, buffers_.last_normed, step.chosen_rows);
+  parts_.norm(norm_shape(step.chosen_rows), buffers_.last_hidden, weights_.final_norm,
+              buffers_.last_normed);
   parts_.linear(buffers_.last_normed, weights_.head, nullptr, regions_.logits, step.chosen_rows);
   FACET_CUDA(kernels::argmax_rows(parts_.type, regions_.logits, inputs_.best, step.chosen_rows,
                                   config_.vocab_size, parts_.launch()));

@@ -71,8 +71,7 @@ class CudaLanguage {
   void rope(const Step& step, std::int64_t layer) const;
   void attend(const Step& step, std::int64_t layer) const;
   void attend_group(const Group& group, std::int64_t layer) const;
-  void norm(const void* x, const DeviceMatrix& weight, void* out, std::int64_t rows) const;
-  void add_norm(const void* x, const DeviceMatrix& weight, std::int64_t rows) const;
+  kernels::RmsNormShape norm_shape(std::int64_t rows) const;
   Scores read_scores(const std::vector<bool>& wanted);
   void embed(const Step& step) const;
   void project(const Step& step) const;

@@ -1,7 +1,7 @@
 // What the parts of a model on one GPU share.
 #pragma once
 
-#include "kernels/base/launch.h"
+#include "kernels/norm/rms_norm.h"
 #include "worker/model/cuda/cuda_error.h"
 #include "worker/model/cuda/matmul.h"
 #include "worker/model/qwen2_5_vl/cuda_weights.h"
@@ -22,6 +22,24 @@ struct CudaParts {
               std::int64_t rows) const {
     matmul->run({rows, weight.rows, weight.columns, bias != nullptr}, x, weight.data,
                 bias != nullptr ? bias->data : nullptr, out, stream);
+  }
+
+  kernels::RmsNormShape norm_shape(std::int64_t rows, std::int64_t width, double eps) const {
+    kernels::RmsNormShape shape;
+    shape.rows = rows;
+    shape.width = static_cast<std::int32_t>(width);
+    shape.eps = static_cast<float>(eps);
+    shape.dtype = type;
+    return shape;
+  }
+  void norm(const kernels::RmsNormShape& shape, const void* x, const DeviceMatrix& weight,
+            void* out) const {
+    FACET_CUDA(kernels::rms_norm(shape, x, weight.data, out, launch()));
+  }
+  // hidden += x; out = norm(hidden).
+  void add_norm(const kernels::RmsNormShape& shape, void* hidden, const void* x,
+                const DeviceMatrix& weight, void* out) const {
+    FACET_CUDA(kernels::add_rms_norm(shape, hidden, x, weight.data, out, launch()));
   }
 
   // `count` elements further.

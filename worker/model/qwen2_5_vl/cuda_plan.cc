@@ -32,13 +32,6 @@ Bytes torch_bytes(const QwenConfig& config, const CudaQwenSizes& sizes) {
                              most_windows(vision, patches)));
 }
 
-template <class Part, class... Args>
-Bytes bytes_of(const Args&... args) {
-  Cutter nothing(nullptr);
-  const Part part(nothing, args...);
-  return nothing.used();
-}
-
 }  // namespace
 
 Bytes cuda_kv_bytes_per_token(const QwenConfig& config, DType type) {
@@ -49,8 +42,8 @@ Bytes cuda_kv_bytes_per_token(const QwenConfig& config, DType type) {
 std::vector<MemoryItem> cuda_arena_items(const QwenConfig& config, const CudaQwenSizes& sizes) {
   const QwenTextConfig& text = config.text;
   const std::int64_t item = value_bytes(sizes.type);
-  const Bytes language = bytes_of<LanguageActivations>(text, sizes);
-  const Bytes vision = bytes_of<VisionBuffers>(config.vision, sizes);
+  const Bytes language = cut_bytes<LanguageActivations>(text, sizes);
+  const Bytes vision = cut_bytes<VisionBuffers>(config.vision, sizes);
   const Bytes kv =
       bytes(sizes.kv_blocks * sizes.block_tokens) * cuda_kv_bytes_per_token(config, sizes.type);
   const bool larger_vision = vision > language;
@@ -64,8 +57,8 @@ std::vector<MemoryItem> cuda_arena_items(const QwenConfig& config, const CudaQwe
        std::to_string(sizes.lanes) + " rows"},
       {"gathered KV", bytes(2 * sizes.gather_rows() * text.num_kv_heads * text.head_dim() * item),
        std::to_string(sizes.gather_rows()) + " tokens"},
-      {"step inputs", bytes_of<LanguageInputs>(text, sizes), "block tables included"},
-      {"encoder inputs", bytes_of<VisionInputs>(config.vision, sizes), "indices, angles"},
+      {"step inputs", cut_bytes<LanguageInputs>(text, sizes), "block tables included"},
+      {"encoder inputs", cut_bytes<VisionInputs>(config.vision, sizes), "indices, angles"},
       {"encoder output", bytes(sizes.encoder_rows() * text.hidden_size * item),
        std::to_string(sizes.encoder_rows()) + " tokens"},
       {"libtorch", torch_bytes(config, sizes), "attention of prefill and encoder"},

@@ -10,27 +10,12 @@
 #include "kernels/activation/gelu.h"
 #include "kernels/activation/silu_mul.h"
 #include "kernels/embedding/embed_tokens.h"
-#include "kernels/norm/rms_norm.h"
 #include "kernels/rope/rope_kv_write.h"
 #include "kernels/rope/vision_angles.h"
 #include "worker/model/cuda/angles.h"
 #include "worker/model/cuda/varlen_attention.h"
 
 namespace facet {
-namespace {
-
-std::int64_t padded_inner(const QwenVisionConfig& vision) {
-  constexpr std::int64_t kMultiple = CudaQwenWeights::kInnerMultiple;
-  return (vision.intermediate_size + kMultiple - 1) / kMultiple * kMultiple;
-}
-
-template <class Part, class... Args>
-Part cut(void* region, const Args&... args) {
-  Cutter cutter(region);
-  return Part(cutter, args...);
-}
-
-}  // namespace
 
 std::int64_t most_windows(const QwenVisionConfig& vision, std::int64_t patches) {
   return patches / vision.merge_unit() + CudaQwenSizes::kPassImages;  // one a cell: thin strips
@@ -49,8 +34,9 @@ VisionBuffers::VisionBuffers(Cutter& cutter, const QwenVisionConfig& vision,
   projected = rows(vision.hidden_size);
   attended = rows(vision.hidden_size);
   qkv = rows(3 * vision.hidden_size);
-  gate_up = rows(2 * padded_inner(vision));
-  inner = rows(padded_inner(vision));
+  const std::int64_t inner_width = CudaQwenWeights::padded_inner(vision);
+  gate_up = rows(2 * inner_width);
+  inner = rows(inner_width);
   cells = rows(vision.hidden_size);
   merged =
       cutter.take(count / vision.merge_unit() * vision.out_hidden_size * value_bytes(sizes.type));
@@ -181,24 +167,13 @@ void CudaVision::send_patches(std::span<const VisionImage> images) {
                              cudaMemcpyHostToDevice, parts_.stream));
 }
 
-void CudaVision::norm(const void* x, const DeviceMatrix& weight, std::int64_t rows) const {
-  kernels::RmsNormShape shape;
-  shape.rows = rows;
-  shape.width = static_cast<std::int32_t>(config_.hidden_size);
-  shape.eps = static_cast<float>(QwenVisionConfig::kRmsNormEps);
-  shape.dtype = parts_.type;
-  FACET_CUDA(kernels::rms_norm(shape, x, weight.data, buffers_.normed, parts_.launch()));
+kernels::RmsNormShape CudaVision::norm_shape(std::int64_t rows) const {
+  return parts_.norm_shape(rows, config_.hidden_size, QwenVisionConfig::kRmsNormEps);
 }
 
 // hidden += projected; normed = norm(hidden).
 void CudaVision::add_norm(const DeviceMatrix& weight, std::int64_t rows) const {
-  kernels::RmsNormShape shape;
-  shape.rows = rows;
-  shape.width = static_cast<std::int32_t>(config_.hidden_size);
-  shape.eps = static_cast<float>(QwenVisionConfig::kRmsNormEps);
-  shape.dtype = parts_.type;
-  FACET_CUDA(kernels::add_rms_norm(shape, buffers_.hidden, buffers_.projected, weight.data,
-                                   buffers_.normed, parts_.launch()));
+  parts_.add_norm(norm_shape(rows), buffers_.hidden, buffers_.projected, weight, buffers_.normed);
 }
 
 // Patches arrive cell by cell and leave in window order.
@@ -235,7 +210,7 @@ void CudaVision::attend(const Pass& pass, bool full) const {
 void CudaVision::run_block(const Pass& pass, std::size_t index) const {
   const CudaVisionBlock& w = weights_.blocks[index];
   const std::int64_t rows = pass.patches;
-  if (index == 0) norm(buffers_.hidden, w.norm1, rows);
+  if (index == 0) parts_.norm(norm_shape(rows), buffers_.hidden, w.norm1, buffers_.normed);
   parts_.linear(buffers_.normed, w.qkv_w, &w.qkv_b, buffers_.qkv, rows);
   FACET_CUDA(kernels::rope_vision(parts_.type, buffers_.qkv, 3 * config_.hidden_size, buffers_.cos,
                                   buffers_.sin, rows, static_cast<std::int32_t>(config_.num_heads),

@@ -60,7 +60,7 @@ class CudaVision {
   void attend(const Pass& pass, bool full) const;
   void run_block(const Pass& pass, std::size_t index) const;
   void merge(const Pass& pass, std::span<const VisionImage> images) const;
-  void norm(const void* x, const DeviceMatrix& weight, std::int64_t rows) const;
+  kernels::RmsNormShape norm_shape(std::int64_t rows) const;
   void add_norm(const DeviceMatrix& weight, std::int64_t rows) const;
 
   QwenVisionConfig config_;

@@ -94,7 +94,7 @@ CudaQwenWeights::CudaQwenWeights(const QwenConfig& config) : tied(config.tie_wor
                       {hidden, text.intermediate_size}});
   const QwenVisionConfig& vision = config.vision;
   const std::int64_t width = vision.hidden_size;
-  vision_inner = (vision.intermediate_size + kInnerMultiple - 1) / kInnerMultiple * kInnerMultiple;
+  vision_inner = padded_inner(vision);
   for (std::int64_t i = 0; i < vision.depth; ++i)
     blocks.push_back({{1, width},
                       {1, width},

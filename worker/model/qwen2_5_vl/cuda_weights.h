@@ -36,6 +36,9 @@ struct CudaQwenWeights {
   // Tensor cores want rows of whole 16 bytes: 3420 inner values are 3424 here. Zero rows of gate
   // and up meet zero columns of down, so the answer is the same.
   static constexpr std::int64_t kInnerMultiple = 8;
+  static std::int64_t padded_inner(const QwenVisionConfig& vision) {
+    return (vision.intermediate_size + kInnerMultiple - 1) / kInnerMultiple * kInnerMultiple;
+  }
 
   explicit CudaQwenWeights(const QwenConfig& config);
 
