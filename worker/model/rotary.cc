@@ -1,34 +1,20 @@
 #include "worker/model/rotary.h"
 
-#include <ATen/TensorOperators.h>
-#include <ATen/ops/arange.h>
-#include <ATen/ops/cos.h>
-#include <ATen/ops/from_blob.h>
-#include <ATen/ops/pow.h>
-#include <ATen/ops/sin.h>
-
 #include <algorithm>
+
+#include "worker/model/angles.h"
 
 namespace facet {
 
 AngleTable make_angle_table(double theta, std::int64_t dim, std::int64_t positions,
                             HostArena& arena) {
-  const at::Tensor exponent = at::arange(0, dim, 2, at::kFloat) / dim;
-  const at::Tensor inverse = (1.0 / at::pow(theta, exponent)).contiguous();
-  const auto* frequencies = inverse.const_data_ptr<float>();
   AngleTable table;
   table.positions = positions;
   table.pairs = dim / 2;
+  const auto count = static_cast<std::size_t>(positions * table.pairs);
   table.cos = arena.take<float>(positions * table.pairs);
   table.sin = arena.take<float>(positions * table.pairs);
-  float* angle = table.sin;
-  for (std::int64_t position = 0; position < positions; ++position)
-    for (std::int64_t i = 0; i < table.pairs; ++i)
-      *angle++ = frequencies[i] * static_cast<float>(position);
-  at::Tensor cos = at::from_blob(table.cos, {positions, table.pairs}, at::kFloat);
-  at::Tensor sin = at::from_blob(table.sin, {positions, table.pairs}, at::kFloat);
-  at::cos_out(cos, sin);
-  sin.sin_();
+  fill_angles(theta, dim, {table.cos, count}, {table.sin, count});
   return table;
 }
 

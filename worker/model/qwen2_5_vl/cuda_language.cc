@@ -10,7 +10,7 @@
 #include "kernels/norm/rms_norm.h"
 #include "kernels/rope/rope_kv_write.h"
 #include "kernels/sampling/argmax_rows.h"
-#include "worker/model/cuda/angles.h"
+#include "worker/model/angles.h"
 #include "worker/model/cuda/varlen_attention.h"
 #include "worker/model/qwen2_5_vl/cuda_step.h"
 

@@ -12,7 +12,7 @@
 #include "kernels/embedding/embed_tokens.h"
 #include "kernels/rope/rope_kv_write.h"
 #include "kernels/rope/vision_angles.h"
-#include "worker/model/cuda/angles.h"
+#include "worker/model/angles.h"
 #include "worker/model/cuda/varlen_attention.h"
 
 namespace facet {
@@ -91,11 +91,14 @@ CudaVision::CudaVision(const QwenConfig& config, const CudaQwenSizes& sizes,
       host_patches_(static_cast<std::uint64_t>(sizes.pass_patches(config.vision) *
                                                config.vision.patch_values() *
                                                value_bytes(sizes.type))) {
-  const HostAngles angles = host_angles(config_.rope_theta, config_.head_dim() / 2,
-                                        VisionInputs::max_side(config_, sizes));
-  const std::size_t bytes = angles.cos.size() * sizeof(float);
-  FACET_CUDA(cudaMemcpy(inputs_.cos_table, angles.cos.data(), bytes, cudaMemcpyHostToDevice));
-  FACET_CUDA(cudaMemcpy(inputs_.sin_table, angles.sin.data(), bytes, cudaMemcpyHostToDevice));
+  const auto count =
+      static_cast<std::size_t>(VisionInputs::max_side(config_, sizes) * (config_.head_dim() / 4));
+  std::vector<float> cos(count);
+  std::vector<float> sin(count);
+  fill_angles(config_.rope_theta, config_.head_dim() / 2, cos, sin);
+  const std::size_t bytes = count * sizeof(float);
+  FACET_CUDA(cudaMemcpy(inputs_.cos_table, cos.data(), bytes, cudaMemcpyHostToDevice));
+  FACET_CUDA(cudaMemcpy(inputs_.sin_table, sin.data(), bytes, cudaMemcpyHostToDevice));
 }
 
 CudaVision::Pass CudaVision::pack(std::span<const VisionImage> images) {
