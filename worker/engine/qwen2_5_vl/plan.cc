@@ -7,6 +7,7 @@
 #include "worker/checkpoint/safetensors.h"
 #include "worker/engine/host_layout.h"
 #include "worker/engine/qwen2_5_vl/cpu_memory.h"
+#include "worker/engine/qwen2_5_vl/plan_fit.h"
 
 namespace facet {
 
@@ -33,8 +34,6 @@ using Bytes = std::uint64_t;
 
 // A process with libtorch loaded and its buffers made, less the tensors: 130 MB to 200 MB resident.
 constexpr Bytes kProcessBytes = 256'000'000;
-// Shortest context worth serving: room for one small image and a question.
-constexpr std::int64_t kMinContext = 256;
 
 // What the context, the KV pool and the budget leave open.
 class Planner {
@@ -99,43 +98,19 @@ Result<MemoryPlan> plan_qwen(const QwenConfig& config, const QwenImageSettings& 
                              const PlanRequest& request) {
   const Planner planner(config, settings, request);
   const std::int64_t block = padded_to_panel(request.kv_block_tokens);
-  const std::int64_t own = config.text.max_position_embeddings;
-  if (request.max_model_len > own)
-    return Error(Code::kInvalidArgument, "max_model_len " + std::to_string(request.max_model_len) +
-                                             " is above the model's own " + std::to_string(own));
-  CpuLimits limits = planner.smallest(request.max_model_len > 0 ? request.max_model_len : own);
-  // Without a wish, the context shrinks until one sequence of it fits.
-  while (request.max_model_len == 0 && planner.needs(limits) > request.budget_bytes &&
-         limits.context_tokens > kMinContext)
-    limits = planner.smallest(std::max(kMinContext, limits.context_tokens * 3 / 4 / block * block));
-  if (planner.needs(limits) > request.budget_bytes)
-    return Error(Code::kTooLarge, "the model with one sequence of " +
-                                      std::to_string(limits.context_tokens) + " tokens needs " +
-                                      bytes_text(planner.needs(limits)) + ", the budget has " +
-                                      bytes_text(request.budget_bytes));
-  // What is left goes to the KV pool, up to all lanes at the full context.
-  const Bytes left = request.budget_bytes - planner.needs(limits);
-  const Bytes block_bytes = static_cast<Bytes>(block) * kv_bytes_per_token(config, limits);
-  limits.kv_blocks = std::min(limits.kv_blocks * request.max_lanes,
-                              limits.kv_blocks + static_cast<std::int64_t>(left / block_bytes));
-
-  MemoryPlan plan;
-  plan.model = request.model;
-  plan.family = "qwen2_5_vl";
-  plan.dtype = request.bf16 ? "bf16" : "fp32";
-  plan.budget_bytes = request.budget_bytes;
+  const auto needs = [&](std::int64_t context) { return planner.needs(planner.smallest(context)); };
+  const std::int64_t context =
+      FACET_TRY(fit_context(request, config.text.max_position_embeddings, block, needs, ""));
+  CpuLimits limits = planner.smallest(context);
+  FittedSizes sizes{context,
+                    block,
+                    limits.kv_blocks,
+                    limits.image_tokens,
+                    limits.encoder_rows,
+                    kv_bytes_per_token(config, limits)};
+  sizes.kv_blocks = limits.kv_blocks = fit_kv_blocks(request, planner.needs(limits), sizes);
+  MemoryPlan plan = plan_of(request, settings, sizes);
   plan.items = planner.items(limits);
-  plan.kv_blocks = static_cast<std::int32_t>(std::min<std::int64_t>(limits.kv_blocks, 1 << 30));
-  plan.kv_block_tokens = static_cast<std::int32_t>(block);
-  plan.kv_bytes_per_token = kv_bytes_per_token(config, limits);
-  plan.max_lanes = request.max_lanes;
-  plan.max_model_len = static_cast<std::int32_t>(limits.context_tokens);
-  plan.max_step_tokens = request.max_step_tokens;
-  plan.image_tokens_max = static_cast<std::int32_t>(limits.image_tokens);
-  const std::int64_t side = settings.patch_size * settings.merge_size;
-  plan.image_pixels_max = limits.image_tokens * side * side;
-  plan.encoder_rows = static_cast<std::int32_t>(limits.encoder_rows);
-  plan.threads = request.threads;
   return plan;
 }
 

@@ -5,6 +5,7 @@
 
 #include "common/base/check.h"
 #include "kernels/attention/paged_decode_attention.h"
+#include "worker/engine/qwen2_5_vl/plan_fit.h"
 #include "worker/model/cuda/varlen_attention.h"
 #include "worker/model/qwen2_5_vl/cuda_language.h"
 #include "worker/model/qwen2_5_vl/cuda_vision.h"
@@ -16,7 +17,6 @@ using Bytes = std::uint64_t;
 
 // That decode attention is compiled for.
 constexpr std::array<std::int64_t, 6> kHeadDims{32, 64, 80, 96, 128, 256};
-constexpr std::int64_t kMinContext = 256;  // one small image and a question
 
 Bytes bytes(std::int64_t count) {
   return static_cast<Bytes>(count);
@@ -112,10 +112,6 @@ Status check_request(const QwenConfig& config, const PlanRequest& request) {
     if (width % 8 != 0)
       return Error(Code::kUnsupported,
                    "a width of " + std::to_string(width) + ": on a GPU multiples of 8");
-  if (request.max_model_len > config.text.max_position_embeddings)
-    return Error(Code::kInvalidArgument, "max_model_len " + std::to_string(request.max_model_len) +
-                                             " is above the model's own " +
-                                             std::to_string(config.text.max_position_embeddings));
   return {};
 }
 
@@ -124,47 +120,23 @@ Status check_request(const QwenConfig& config, const PlanRequest& request) {
 Result<MemoryPlan> plan_qwen_cuda(const QwenConfig& config, const QwenImageSettings& settings,
                                   const PlanRequest& request) {
   FACET_TRY_STATUS(check_request(config, request));
-  const std::int64_t own = config.text.max_position_embeddings;
-  CudaQwenSizes sizes =
-      smallest(settings, request, request.max_model_len > 0 ? request.max_model_len : own);
-  const auto needs = [&](const CudaQwenSizes& some) {
-    return sum_of(cuda_arena_items(config, some));
+  const auto needs = [&](std::int64_t context) {
+    return sum_of(cuda_arena_items(config, smallest(settings, request, context)));
   };
-  // Without a wish, the context shrinks until one sequence of it fits.
-  while (request.max_model_len == 0 && needs(sizes) > request.budget_bytes &&
-         sizes.context > kMinContext)
-    sizes = smallest(
-        settings, request,
-        std::max(kMinContext, sizes.context * 3 / 4 / sizes.block_tokens * sizes.block_tokens));
-  if (needs(sizes) > request.budget_bytes)
-    return Error(Code::kTooLarge, "the model with one sequence of " +
-                                      std::to_string(sizes.context) + " tokens needs " +
-                                      bytes_text(needs(sizes)) + " of the GPU, the budget has " +
-                                      bytes_text(request.budget_bytes));
-  const Bytes left = request.budget_bytes - needs(sizes);
-  const Bytes block_bytes = bytes(sizes.block_tokens) * cuda_kv_bytes_per_token(config, sizes.type);
-  sizes.kv_blocks = std::min(sizes.lane_blocks() * sizes.lanes,
-                             sizes.kv_blocks + static_cast<std::int64_t>(left / block_bytes));
-
-  MemoryPlan plan;
-  plan.model = request.model;
-  plan.family = "qwen2_5_vl";
-  plan.dtype = request.bf16 ? "bf16" : "fp32";
+  const std::int64_t context = FACET_TRY(fit_context(
+      request, config.text.max_position_embeddings, request.kv_block_tokens, needs, " of the GPU"));
+  CudaQwenSizes sizes = smallest(settings, request, context);
+  FittedSizes fitted{context,
+                     sizes.block_tokens,
+                     sizes.kv_blocks,
+                     sizes.image_tokens,
+                     sizes.encoder_rows(),
+                     cuda_kv_bytes_per_token(config, sizes.type)};
+  fitted.kv_blocks = sizes.kv_blocks = fit_kv_blocks(request, needs(context), fitted);
+  MemoryPlan plan = plan_of(request, settings, fitted);
   plan.device = {Device::Kind::kCuda, 0};
-  plan.budget_bytes = request.budget_bytes;
   plan.items = cuda_arena_items(config, sizes);
   plan.items.push_back({"process", kCudaProcessBytes, "context, code of the kernels"});
-  plan.kv_blocks = static_cast<std::int32_t>(std::min<std::int64_t>(sizes.kv_blocks, 1 << 30));
-  plan.kv_block_tokens = request.kv_block_tokens;
-  plan.kv_bytes_per_token = cuda_kv_bytes_per_token(config, sizes.type);
-  plan.max_lanes = request.max_lanes;
-  plan.max_model_len = static_cast<std::int32_t>(sizes.context);
-  plan.max_step_tokens = request.max_step_tokens;
-  plan.image_tokens_max = static_cast<std::int32_t>(sizes.image_tokens);
-  const std::int64_t side = settings.patch_size * settings.merge_size;
-  plan.image_pixels_max = sizes.image_tokens * side * side;
-  plan.encoder_rows = static_cast<std::int32_t>(sizes.encoder_rows());
-  plan.threads = request.threads;
   return plan;
 }
 
