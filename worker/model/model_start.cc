@@ -46,7 +46,6 @@ constexpr double kShareOfFreeGpu = 0.92;
 
 Result<MemoryPlan> make_gpu_plan(const StartOptions& options, const ModelFiles& files,
                                  const GpuChoice& gpu, PlanRequest request) {
-  request.budget_bytes = options.budget_bytes;
   if (request.budget_bytes == 0) {
     const std::uint64_t free_bytes = FACET_TRY(gpu.module->free_memory(gpu.info.index));
     request.budget_bytes =
@@ -64,17 +63,17 @@ Result<MemoryPlan> make_plan(const StartOptions& options, const ModelFiles& file
   PlanRequest request;
   request.model = model_name(options.directory);
   request.budget_bytes = options.budget_bytes;
-  if (request.budget_bytes == 0)
-    request.budget_bytes = static_cast<std::uint64_t>(static_cast<double>(available_memory()) *
-                                                      kShareOfFreeMemory / workers);
-  request.bf16 = options.dtype == Dtype::kBf16 || (options.dtype == Dtype::kAuto && cpu_has_bf16());
-  request.library_products = request.bf16 && cpu_has_bf16();
   request.threads = threads_per_worker(options.worker, workers, available_cores());
   request.max_lanes = options.worker.max_lanes;
   request.max_model_len = options.worker.max_model_len;
   request.max_step_tokens = std::max(options.worker.max_num_batched_tokens, request.max_lanes);
   request.kv_block_tokens = options.worker.kv_block_tokens;
   if (gpu) return make_gpu_plan(options, files, *gpu, request);
+  if (request.budget_bytes == 0)
+    request.budget_bytes = static_cast<std::uint64_t>(static_cast<double>(available_memory()) *
+                                                      kShareOfFreeMemory / workers);
+  request.bf16 = options.dtype == Dtype::kBf16 || (options.dtype == Dtype::kAuto && cpu_has_bf16());
+  request.library_products = request.bf16 && cpu_has_bf16();
   return plan_qwen(files.config, files.image_settings, request);
 }
 

@@ -261,7 +261,6 @@ void CudaLanguage::project(const Step& step) const {
                              cudaMemcpyDeviceToHost, parts_.stream));
 }
 
-// bf16 values are fp32 values whose lower half is zero.
 CudaLanguage::Scores CudaLanguage::read_scores(const std::vector<bool>& wanted) {
   const auto width = static_cast<std::size_t>(config_.vocab_size);
   const auto row_bytes = width * static_cast<std::size_t>(value_bytes(parts_.type));
@@ -274,23 +273,25 @@ CudaLanguage::Scores CudaLanguage::read_scores(const std::vector<bool>& wanted) 
   Scores scores;
   scores.best = {reinterpret_cast<const std::int32_t*>(host_best_.data()), wanted.size()};
   scores.logits.resize(wanted.size());
-  logits_.resize(wanted.size() * width);
-  for (std::size_t row = 0; row < wanted.size(); ++row) {
-    if (!wanted[row]) continue;
-    float* const out = logits_.data() + row * width;
-    const std::byte* from = host_logits_.data() + row * row_bytes;
-    if (parts_.type == DType::kFp32) {
-      std::memcpy(out, from, row_bytes);
-    } else {
-      const auto* halves = reinterpret_cast<const std::uint16_t*>(from);
-      for (std::size_t i = 0; i < width; ++i) {
-        const std::uint32_t bits = static_cast<std::uint32_t>(halves[i]) << 16;
-        std::memcpy(&out[i], &bits, sizeof bits);
-      }
-    }
-    scores.logits[row] = {out, width};
-  }
+  for (std::size_t row = 0; row < wanted.size(); ++row)
+    if (wanted[row]) scores.logits[row] = host_logits(row);
   return scores;
+}
+
+// bf16 values are fp32 values whose lower half is zero.
+std::span<const float> CudaLanguage::host_logits(std::size_t row) {
+  const auto width = static_cast<std::size_t>(config_.vocab_size);
+  const std::byte* from =
+      host_logits_.data() + row * width * static_cast<std::size_t>(value_bytes(parts_.type));
+  if (parts_.type == DType::kFp32) return {reinterpret_cast<const float*>(from), width};
+  widened_.resize(static_cast<std::size_t>(sizes_.lanes) * width);  // once: the size never changes
+  float* const out = widened_.data() + row * width;
+  const auto* halves = reinterpret_cast<const std::uint16_t*>(from);
+  for (std::size_t i = 0; i < width; ++i) {
+    const std::uint32_t bits = static_cast<std::uint32_t>(halves[i]) << 16;
+    std::memcpy(&out[i], &bits, sizeof bits);
+  }
+  return {out, width};
 }
 
 }  // namespace facet

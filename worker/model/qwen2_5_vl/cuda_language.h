@@ -73,6 +73,7 @@ class CudaLanguage {
   void attend_group(const Group& group, std::int64_t layer) const;
   kernels::RmsNormShape norm_shape(std::int64_t rows) const;
   Scores read_scores(const std::vector<bool>& wanted);
+  std::span<const float> host_logits(std::size_t row);
   void embed(const Step& step) const;
   void project(const Step& step) const;
   void* kv_pool(std::int64_t layer, bool values) const;
@@ -86,7 +87,7 @@ class CudaLanguage {
   LanguageInputs inputs_;
   kernels::PagedDecodeShape decode_;
   PinnedBuffer host_block_, host_table_, host_logits_, host_best_;
-  std::vector<float> logits_;
+  std::vector<float> widened_;  // rows of bf16 logits that the host asked for
 };
 
 kernels::PagedDecodeShape decode_shape(const QwenTextConfig& text, const CudaQwenSizes& sizes);
