@@ -22,7 +22,7 @@ __global__ void gelu_kernel(T* x, std::int64_t count) {
 cudaError_t gelu(DType dtype, void* x, std::int64_t count, const Launch& launch) {
   if (count < 0) return cudaErrorInvalidValue;
   const dim3 grid(static_cast<unsigned>((count + kThreads - 1) / kThreads));
-  return with_type_of(static_cast<int>(dtype), [&](auto* type) {
+  return with_type_of(dtype, [&](auto* type) {
     using T = std::remove_pointer_t<decltype(type)>;
     return launch_kernel(gelu_kernel<T>, grid, dim3(kThreads), 0, launch, static_cast<T*>(x),
                          count);

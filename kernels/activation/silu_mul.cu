@@ -12,7 +12,7 @@ __device__ __forceinline__ T silu_times(T gate, T up) {
   return from_float<T>(round_to<T>(silu(to_float(gate))) * to_float(up));
 }
 
-// kSize elements a thread: a vector, or one where the width or a pointer does not allow it.
+// kSize elements a thread: a vector, or one where the width does not allow it.
 template <class T, int kSize>
 __global__ void silu_mul_kernel(const T* gate_up, T* out, std::int64_t width) {
   wait_for_previous_kernel();
@@ -58,7 +58,7 @@ cudaError_t run(const void* gate_up, void* out, std::int64_t rows, std::int64_t 
 cudaError_t silu_mul(DType dtype, const void* gate_up, void* out, std::int64_t rows,
                      std::int64_t width, const Launch& launch) {
   if (rows < 0 || width < 1) return cudaErrorInvalidValue;
-  return with_type_of(static_cast<int>(dtype), [&](auto* type) {
+  return with_type_of(dtype, [&](auto* type) {
     using T = std::remove_pointer_t<decltype(type)>;
     if (width % Vec<T>::kSize == 0) return run<T, Vec<T>::kSize>(gate_up, out, rows, width, launch);
     return run<T, 1>(gate_up, out, rows, width, launch);

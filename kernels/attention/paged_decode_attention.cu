@@ -24,7 +24,7 @@ struct Block {
     return p.parts + (static_cast<std::int64_t>(thread_block) * 2 + which) * kPartFloats;
   }
 
-  // Weight of each warp's values in the sum of head h, relative to the largest of all.
+  // Value d of head h over all warps; top and total: the largest score and the sum of weights.
   __device__ float sum_over_warps(int h, int d, float& top, float& total) const {
     top = -INFINITY;
 #pragma unroll

@@ -1,35 +1,28 @@
 // Attention of one new token per lane over its KV in paged blocks.
 //   out[lane, h] = softmax(scale * q[lane, h] . K) V     over positions [first, length) of the
 //   lane, first = window > 0 ? max(0, length - window) : 0
-// Bound by the KV bytes: 2 * length * kv_heads * head_dim * sizeof(T) a lane, read once; all query
-// heads that share a KV head are computed by the same block.
+// Bound by the KV bytes: 2 * length * kv_heads * head_dim * sizeof(T) a lane, read once for every
+// eight query heads that share a KV head. bf16, and fp32 for tests.
 #pragma once
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
 
 #include "kernels/base/dtype.h"
+#include "kernels/base/kv_layout.h"
 #include "kernels/base/launch.h"
 
 namespace facet::kernels {
 
-inline constexpr int kKvBlockTokens = 16;
-
-// Where key (or value) d of KV head h at place t of block b lies:
-//   pool + b * block_stride + t * token_stride + h * head_stride + d, all in elements.
-// [blocks, tokens, heads, dim] and [blocks, heads, tokens, dim] both fit; in the second the 16
-// tokens of a head are one run of memory. Strides are multiples of 16 bytes.
-struct KvLayout {
-  std::int64_t block_stride = 0;
-  std::int64_t token_stride = 0;
-  std::int64_t head_stride = 0;
-};
+// That it is compiled for.
+inline constexpr std::array<std::int32_t, 6> kDecodeHeadDims{32, 64, 80, 96, 128, 256};
 
 struct PagedDecodeShape {
   std::int32_t lanes = 0;  // rows of q: those with length 0 get zeros
   std::int32_t heads = 0;  // a multiple of kv_heads
   std::int32_t kv_heads = 0;
-  std::int32_t head_dim = 0;    // 32, 64, 80, 96, 128 or 256
+  std::int32_t head_dim = 0;    // one of kDecodeHeadDims
   std::int32_t max_blocks = 0;  // width of the block table
   std::int32_t window = 0;      // 0: all positions
   float scale = 1.0F;

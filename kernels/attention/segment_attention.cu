@@ -68,7 +68,7 @@ cudaError_t segment_attention(const SegmentAttentionShape& shape, const SegmentA
     return cudaErrorInvalidValue;
   const dim3 grid(static_cast<unsigned>((shape.max_query_rows + kWarps - 1) / kWarps),
                   static_cast<unsigned>(shape.heads), static_cast<unsigned>(shape.segments));
-  return with_type_of(static_cast<int>(shape.dtype), [&](auto* type) {
+  return with_type_of(shape.dtype, [&](auto* type) {
     using T = std::remove_pointer_t<decltype(type)>;
     return launch_kernel(segment_kernel<T>, grid, dim3(32, kWarps), 0, launch, shape, args);
   });

@@ -1,6 +1,6 @@
 // Attention inside segments of packed rows, plainly: one warp a query row and head, fp32 inside.
-// For dtypes and head sizes that the fast kernels lack (fp32 above all), and as their oracle on the
-// device. Bound by arithmetic; not for speed.
+// For dtypes and head sizes that the fast kernels lack (fp32 above all). Bound by arithmetic; not
+// for speed.
 #pragma once
 
 #include <cstdint>

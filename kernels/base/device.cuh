@@ -7,6 +7,8 @@
 
 #include <cstdint>
 
+#include "kernels/base/dtype.h"
+
 namespace facet::kernels {
 
 using Bf16 = __nv_bfloat16;
@@ -144,17 +146,16 @@ __device__ __forceinline__ void mma_16x8x16<Fp16>(float (&d)[4], std::uint32_t a
 
 // Calls f with a null pointer of the element type; cudaErrorInvalidValue for a type unknown.
 template <class F>
-cudaError_t with_type_of(int dtype_index, F f) {
-  switch (dtype_index) {
-    case 0:
+cudaError_t with_type_of(DType dtype, F f) {
+  switch (dtype) {
+    case DType::kBf16:
       return f(static_cast<Bf16*>(nullptr));
-    case 1:
+    case DType::kFp16:
       return f(static_cast<Fp16*>(nullptr));
-    case 2:
+    case DType::kFp32:
       return f(static_cast<float*>(nullptr));
-    default:
-      return cudaErrorInvalidValue;
   }
+  return cudaErrorInvalidValue;
 }
 
 }  // namespace facet::kernels

@@ -19,7 +19,6 @@ DeviceFacts read_facts(int device) {
                      attribute(cudaDevAttrComputeCapabilityMinor);
   facts.num_sms = attribute(cudaDevAttrMultiProcessorCount);
   facts.shared_bytes = static_cast<std::size_t>(attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin));
-  facts.l2_bytes = static_cast<std::size_t>(attribute(cudaDevAttrL2CacheSize));
   return facts;
 }
 

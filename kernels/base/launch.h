@@ -24,7 +24,6 @@ struct DeviceFacts {
   int capability = 0;  // 10 * major + minor
   int num_sms = 0;
   std::size_t shared_bytes = 0;  // most that one block may have
-  std::size_t l2_bytes = 0;
 };
 const DeviceFacts& device_facts();
 

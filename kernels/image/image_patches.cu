@@ -106,7 +106,7 @@ cudaError_t image_patches(const ImageJob& job, const PatchSettings& settings, vo
     pixels = job.scratch;
     stride_bytes = 3 * static_cast<std::int64_t>(job.resized_width);
   }
-  return with_type_of(static_cast<int>(settings.dtype), [&](auto* type) {
+  return with_type_of(settings.dtype, [&](auto* type) {
     using T = std::remove_pointer_t<decltype(type)>;
     return launch_kernel(patches_kernel<T>, grid_of(job.resized_width, job.resized_height),
                          dim3(kThreads), 0, launch, job, settings, pixels, stride_bytes,

@@ -81,7 +81,7 @@ cudaError_t dispatch(const RmsNormShape& shape, void* hidden, const void* x, con
   if (shape.rows < 0 || shape.rows > 0x7fffffff || shape.width < 8 || shape.width % 8 != 0 ||
       shape.width > kMaxWidth)
     return cudaErrorInvalidValue;
-  return with_type_of(static_cast<int>(shape.dtype), [&](auto* type) {
+  return with_type_of(shape.dtype, [&](auto* type) {
     using T = std::remove_pointer_t<decltype(type)>;
     const int vecs = (shape.width / Vec<T>::kSize + kThreads - 1) / kThreads;
     if (vecs <= 1) return run<T, 1, kAdd>(shape, hidden, x, w, out, launch);
@@ -121,7 +121,7 @@ cudaError_t add_rms_norm(const RmsNormShape& shape, void* hidden, const void* x,
 cudaError_t add_into(DType dtype, void* hidden, const void* x, std::int64_t count,
                      const Launch& launch) {
   if (count < 0 || count % 8 != 0) return cudaErrorInvalidValue;
-  return with_type_of(static_cast<int>(dtype), [&](auto* type) {
+  return with_type_of(dtype, [&](auto* type) {
     using T = std::remove_pointer_t<decltype(type)>;
     const std::int64_t vecs = count / Vec<T>::kSize;
     return launch_kernel(add_into_kernel<T>, dim3(static_cast<unsigned>((vecs + 255) / 256)),

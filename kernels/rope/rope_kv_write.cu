@@ -116,7 +116,7 @@ __global__ void __launch_bounds__(kThreads)
   }
 }
 
-// One warp a head; element by element, since a vision head need not be a multiple of 16.
+// A block a row; pair by pair, since a vision head need not be a multiple of 16.
 template <class T>
 __global__ void rope_vision_kernel(T* qkv, std::int64_t stride, const float* cosines,
                                    const float* sines, int heads, int dim) {
@@ -151,7 +151,7 @@ bool is_valid(const RopeShape& shape, const RopeArgs& args) {
 
 cudaError_t rope_kv_write(const RopeShape& shape, const RopeArgs& args, const Launch& launch) {
   if (!is_valid(shape, args)) return cudaErrorInvalidValue;
-  return with_type_of(static_cast<int>(shape.dtype), [&](auto* type) {
+  return with_type_of(shape.dtype, [&](auto* type) {
     using T = std::remove_pointer_t<decltype(type)>;
     return launch_kernel(rope_kv_write_kernel<T>, dim3(static_cast<unsigned>(shape.rows)),
                          dim3(kThreads), 0, launch, shape, args);
@@ -163,7 +163,7 @@ cudaError_t rope_vision(DType dtype, void* qkv, std::int64_t qkv_stride, const f
                         std::int32_t head_dim, const Launch& launch) {
   if (rows < 0 || rows > 0x7fffffff || heads < 1 || head_dim < 2 || head_dim % 2 != 0)
     return cudaErrorInvalidValue;
-  return with_type_of(static_cast<int>(dtype), [&](auto* type) {
+  return with_type_of(dtype, [&](auto* type) {
     using T = std::remove_pointer_t<decltype(type)>;
     return launch_kernel(rope_vision_kernel<T>, dim3(static_cast<unsigned>(rows)), dim3(kThreads),
                          0, launch, static_cast<T*>(qkv), qkv_stride, cos, sin,

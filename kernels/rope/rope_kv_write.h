@@ -5,7 +5,9 @@
 
 #include <cstdint>
 
-#include "kernels/attention/paged_decode_attention.h"
+#include "kernels/base/dtype.h"
+#include "kernels/base/kv_layout.h"
+#include "kernels/base/launch.h"
 
 namespace facet::kernels {
 

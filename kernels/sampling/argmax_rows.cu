@@ -56,7 +56,7 @@ cudaError_t argmax_rows(DType dtype, const void* logits, std::int32_t* best, std
                         std::int64_t width, const Launch& launch) {
   if (rows < 0 || rows > 0x7fffffff || width < 1 || width >= kNone) return cudaErrorInvalidValue;
   const dim3 grid(static_cast<unsigned>(rows));
-  return with_type_of(static_cast<int>(dtype), [&](auto* type) {
+  return with_type_of(dtype, [&](auto* type) {
     using T = std::remove_pointer_t<decltype(type)>;
     return launch_kernel(argmax_kernel<T>, grid, dim3(kThreads), 0, launch,
                          static_cast<const T*>(logits), best, width);

@@ -243,7 +243,7 @@ cudaError_t sample_tokens(const SamplerShape& shape, const SamplerArgs& args,
       args.logits == nullptr || args.lanes == nullptr || args.out == nullptr ||
       (args.top_ids == nullptr) != (args.top_logprobs == nullptr))
     return cudaErrorInvalidValue;
-  return with_type_of(static_cast<int>(shape.logits_dtype), [&](auto* type) {
+  return with_type_of(shape.logits_dtype, [&](auto* type) {
     using T = std::remove_pointer_t<decltype(type)>;
     return launch_kernel(sample_kernel<T>, dim3(static_cast<unsigned>(shape.rows)), dim3(kThreads),
                          0, launch, shape, args);

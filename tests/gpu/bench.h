@@ -31,13 +31,12 @@ class Bench {
   void add(const std::string& name, double microseconds, double bytes);
 
   cudaStream_t stream() const { return stream_; }
-  double read_bandwidth() const { return read_bandwidth_; }  // bytes a second
   void measure_read_bandwidth();
   void print_json() const;
 
  private:
   cudaStream_t stream_ = nullptr;
-  double read_bandwidth_ = 0;
+  double read_bandwidth_ = 0;  // bytes a second
   std::vector<Row> rows_;
 };
 
@@ -46,7 +45,6 @@ class Rotation {
  public:
   Rotation(std::size_t bytes_each, float scale, std::size_t least_total = 600U << 20);
   const void* at(int i) const;
-  int copies() const { return copies_; }
 
  private:
   std::size_t bytes_each_;

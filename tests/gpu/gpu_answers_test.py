@@ -74,12 +74,13 @@ class Pool:
             [f"{self.bin_dir}/facet", "batch", "--questions", SAMPLES, "-q", "-o", out],
             env=self.env)
 
-    def answers(self, name, kills=0):
+    def answers(self, name, kill=False):
         out, batch = self.batch(name)
-        if kills:
+        if kill:
             worker = self.worker()
-            if worker:
-                os.kill(worker, signal.SIGKILL)
+            if worker is None:
+                sys.exit(f"{name}: there is no worker to kill")
+            os.kill(worker, signal.SIGKILL)
         if batch.wait(120) != 0:
             sys.exit(f"{name}: facet batch failed")
         rows = [json.loads(line) for line in open(out, encoding="utf-8")]
@@ -115,10 +116,10 @@ def main():
             if different or len(got) != len(wanted):
                 sys.exit(1)
             held = used_mib()
-            for kill in range(KILLS if dtype == "bf16" else 0):
-                got = pool.answers(f"killed-{kill}", kills=1)
+            for number in range(KILLS if dtype == "bf16" else 0):
+                got = pool.answers(f"killed-{number}", kill=True)
                 if got != wanted:
-                    sys.exit(f"kill {kill}: answers changed")
+                    sys.exit(f"kill {number}: answers changed")
             if dtype == "bf16":
                 print(f"{KILLS} kills of the worker, answers unchanged; "
                       f"{held} MiB used before, {used_mib()} after")

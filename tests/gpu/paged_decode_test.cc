@@ -94,7 +94,7 @@ class Batch {
     cudaGraph_t graph = nullptr;
     cudaGraphExec_t exec = nullptr;
     check_cuda(cudaStreamCreate(&stream), "stream");
-    // The kernel's attributes are set at its first launch, outside of the capture.
+    // Its code is loaded by a launch outside of the capture.
     const auto args = args_of(q, keys, values, table, lengths, out, workspace);
     check_cuda(paged_decode_attention(shape_, args, {stream, false}), "first launch");
     check_cuda(cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal), "capture");

@@ -104,8 +104,6 @@ CudaLanguage::CudaLanguage(const QwenConfig& config, const CudaQwenSizes& sizes,
       cudaMemset(inputs_.attention_workspace, 0, LanguageInputs::workspace_bytes(config_, sizes_)));
 }
 
-// Sequences that end leave nothing behind in a block that the next one reads, but a value that is
-// not a number would survive a multiplication by zero: decode reads up to the length alone.
 void* CudaLanguage::kv_pool(std::int64_t layer, bool values) const {
   const std::int64_t pool = sizes_.kv_blocks * decode_.layout.block_stride;
   return parts_.at(regions_.kv, (2 * layer + (values ? 1 : 0)) * pool);

@@ -1,7 +1,6 @@
 #include "worker/model/qwen2_5_vl/cuda_plan.h"
 
 #include <algorithm>
-#include <array>
 
 #include "common/base/check.h"
 #include "kernels/attention/paged_decode_attention.h"
@@ -14,9 +13,6 @@ namespace facet {
 namespace {
 
 using Bytes = std::uint64_t;
-
-// That decode attention is compiled for.
-constexpr std::array<std::int64_t, 6> kHeadDims{32, 64, 80, 96, 128, 256};
 
 Bytes bytes(std::int64_t count) {
   return static_cast<Bytes>(count);
@@ -103,7 +99,8 @@ Status check_request(const QwenConfig& config, const PlanRequest& request) {
                                          std::to_string(kernels::kKvBlockTokens) + ", not " +
                                          std::to_string(request.kv_block_tokens));
   const std::int64_t dim = config.text.head_dim();
-  if (std::find(kHeadDims.begin(), kHeadDims.end(), dim) == kHeadDims.end())
+  const auto& dims = kernels::kDecodeHeadDims;
+  if (std::find(dims.begin(), dims.end(), dim) == dims.end())
     return Error(Code::kUnsupported, "heads of " + std::to_string(dim) +
                                          " values: on a GPU 32, 64, 80, 96, 128 or 256");
   // Rows are read as 16-byte words.
