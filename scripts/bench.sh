@@ -3,17 +3,18 @@
 #   scripts/bench.sh NAME [arguments]   scripts/bench/NAME.sh or NAME.py; --help says which
 #   scripts/bench.sh --help             what benches there are
 #   scripts/bench.sh NAME --help        what a bench takes and measures
-# FACET_BUILD names the build folder (build/release when unset).
+# FACET_BUILD names the build folder (build/release when unset), FACET_PYTHON the Python of benches
+# in Python (the one of scripts/setup.sh when unset; it needs numpy, pillow, pyzmq and msgpack).
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 benches=scripts/bench
 export FACET_BUILD
 FACET_BUILD=$(realpath -m "${FACET_BUILD:-build/release}")
-python=${FACET_CACHE:-$HOME/.cache/facet}/venv/bin/python
+python=$(command -v "${FACET_PYTHON:-${FACET_CACHE:-$HOME/.cache/facet}/venv/bin/python}" || true)
 
 list() {
-  sed -n '2,6s/^# \{0,1\}//p' "$0"
+  sed -n '2,7s/^# \{0,1\}//p' "$0"
   echo
   local file
   # A bench says what it is in the line after its "#!" or in the first line of its docstring.
@@ -34,7 +35,7 @@ shift
 if [ -x "$benches/$name.sh" ]; then
   exec "$benches/$name.sh" "$@"
 elif [ -x "$benches/$name.py" ]; then
-  [ -x "$python" ] || { echo "bench: no $python; run scripts/setup.sh" >&2; exit 2; }
+  [ -n "$python" ] || { echo "bench: no Python; run scripts/setup.sh" >&2; exit 2; }
   exec "$python" "$benches/$name.py" "$@"
 fi
 echo "bench: no bench '$name' in $benches; --help lists them" >&2
