@@ -4,6 +4,7 @@
 #include <utility>
 #include <vector>
 
+#include "broker/core/assignments.h"
 #include "broker/core/images.h"
 #include "broker/core/leases.h"
 #include "broker/core/poison.h"
@@ -26,17 +27,11 @@ std::vector<WorkerLoad> loads_of(const CoreState& s) {
   loads.reserve(s.workers.size());
   for (const Worker& worker : s.workers) {
     const auto outstanding = static_cast<std::uint32_t>(worker.assignments.size());
-    const bool takes_work = worker.status.state == WorkerState::kReady &&
-                            !worker.status.is_draining && !worker.status.held_for_suspect;
-    loads.push_back({takes_work && has_credit(worker, outstanding),
+    loads.push_back({takes_ordinary_work(worker) && has_credit(worker, outstanding),
                      worker.status.outstanding_tokens, outstanding,
                      worker.speed.tokens_per_second()});
   }
   return loads;
-}
-
-std::uint64_t remaining_tokens(const CoreState& s, const Request& r) {
-  return r.body.sampling.max_tokens - s.ledger.num_tokens(r.record);
 }
 
 Dispatch dispatch_message(CoreState& s, const Request& r) {
@@ -72,26 +67,18 @@ void dispatch_to(CoreState& s, Request& r, std::uint32_t index, bool solo) {
   r.progress.is_solo = solo ? 1 : 0;
   r.progress.incarnation = worker.status.incarnation;
   s.ledger.set_progress(r.record, r.progress);
-  Assignment assignment;
-  assignment.pixels = r.pixels;
-  assignment.prompt_tokens = r.prompt_estimate;
-  assignment.remaining_tokens = remaining_tokens(s, r);
-  assignment.is_solo = solo;
   if (r.pixels != 0) hold_lease(s, r.pixels);
   FACET_CRASH_POINT("dispatch.recorded");
-  worker.status.outstanding_tokens += assignment.prompt_tokens + assignment.remaining_tokens;
-  if (worker.assignments.empty()) worker.speed.start(s.now);
-  worker.assignments.emplace(AssignmentKey{r.id, r.progress.attempts}, assignment);
-  if (s.num_running == 0) s.throughput.start(s.now);
-  set_phase(s, r, Phase::kRunning);
-  r.worker = index;
+  Assignment& assignment = assign(s, r, index);
+  assignment.pixels = r.pixels;
+  assignment.is_solo = solo;
   ++s.counters.dispatches;
   if (r.progress.attempts > 1) ++s.counters.retried;
   s.out.push_back(SendDispatch{index, worker.status.incarnation, dispatch_message(s, r)});
   if (!rule_holds(Rule::kPixelsHeldAtWorker) && r.pixels != 0) {
     unhold_lease(s, r.pixels);
     release_pixels(s, r);
-    worker.assignments.at({r.id, r.progress.attempts}).pixels = 0;
+    assignment.pixels = 0;
   }
 }
 

@@ -2,24 +2,18 @@
 
 #include <algorithm>
 
+#include "broker/core/assignments.h"
+
 namespace facet::core {
 namespace {
 
 constexpr double kWeight = 1.0 / 32;            // of one answer among the last ones
 constexpr double kLongestMs = 24 * 3600 * 1e3;  // no deadline is longer
 
-bool has_free_place(const CoreState& s) {
-  return std::any_of(s.workers.begin(), s.workers.end(), [](const Worker& worker) {
-    const WorkerStatus& status = worker.status;
-    return status.state == WorkerState::kReady && !status.is_draining && !status.held_for_suspect &&
-           worker.assignments.size() < status.credits;
-  });
-}
-
 }  // namespace
 
 std::optional<std::uint32_t> eta_ms(const CoreState& s, std::uint32_t ahead) {
-  if (ahead == 0 && has_free_place(s)) return 0;
+  if (ahead == 0 && free_places(s) > 0) return 0;
   const double rate = s.throughput.tokens_per_second();
   const std::uint64_t requests = s.num_queued[0] + s.num_queued[1] + s.num_running;
   if (rate <= 0.0 || requests == 0) return std::nullopt;

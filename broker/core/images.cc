@@ -4,6 +4,7 @@
 #include <string>
 #include <utility>
 
+#include "broker/core/assignments.h"
 #include "broker/core/leases.h"
 #include "broker/core/requests.h"
 #include "broker/core/rules.h"
@@ -45,22 +46,10 @@ bool overtake(CoreState& s) {
   return false;
 }
 
-std::uint32_t free_credits(const CoreState& s) {
-  std::uint32_t free = 0;
-  for (const Worker& worker : s.workers) {
-    const WorkerStatus& status = worker.status;
-    if (status.state != WorkerState::kReady || status.is_draining) continue;
-    if (status.held_for_suspect) continue;
-    const auto taken = static_cast<std::uint32_t>(worker.assignments.size());
-    free += worker.status.credits - std::min(worker.status.credits, taken);
-  }
-  return free;
-}
-
 // The oldest request that may ask for pixels now; a suspect asks when it is the next to run.
 Request* next_waiter(CoreState& s) {
   const bool ordinary =
-      !s.waiting[0].empty() && s.num_holding[0] < free_credits(s) + s.limits.decode_ahead;
+      !s.waiting[0].empty() && s.num_holding[0] < free_places(s) + s.limits.decode_ahead;
   const bool suspect = !s.waiting[1].empty() && s.num_holding[1] == 0;
   if (!ordinary && !suspect) return nullptr;
   const bool take_suspect =

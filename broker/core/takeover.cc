@@ -6,13 +6,13 @@
 #include <utility>
 #include <vector>
 
+#include "broker/core/assignments.h"
 #include "broker/core/leases.h"
 #include "broker/core/poison.h"
 #include "broker/core/requests.h"
 #include "broker/core/rules.h"
 #include "broker/core/worker_steps.h"
 #include "broker/core/workers.h"
-#include "common/base/check.h"
 
 namespace facet::core {
 namespace {
@@ -20,20 +20,6 @@ namespace {
 bool has_former(const CoreState& s) {
   return std::any_of(s.workers.begin(), s.workers.end(),
                      [](const Worker& worker) { return worker.is_former; });
-}
-
-// The request is at this worker, as attempt r.progress.attempts.
-Assignment& assign(CoreState& s, Request& r, std::uint32_t index) {
-  Worker& worker = s.workers[index];
-  Assignment assignment;
-  assignment.prompt_tokens = r.prompt_estimate;
-  assignment.remaining_tokens = r.body.sampling.max_tokens - s.ledger.num_tokens(r.record);
-  worker.status.outstanding_tokens += assignment.prompt_tokens + assignment.remaining_tokens;
-  if (worker.assignments.empty()) worker.speed.start(s.now);
-  set_phase(s, r, Phase::kRunning);
-  r.worker = index;
-  return worker.assignments.emplace(AssignmentKey{r.id, r.progress.attempts}, assignment)
-      .first->second;
 }
 
 // The worker that has it, if it lives and nothing speaks against it.
@@ -105,7 +91,9 @@ void drop_unwanted(CoreState& s, std::uint32_t index, const HeldSequence& held) 
     let_go(s, index, key);
   }
   if (held.ended) return;
-  Assignment& unwanted = worker.assignments[key];
+  const auto kept = worker.assignments.find(key);
+  Assignment& unwanted =
+      kept == worker.assignments.end() ? add_assignment(s, worker, key, {}) : kept->second;
   unwanted.is_current = false;
   if (rule_holds(Rule::kUnwantedHold)) unwanted.pixels = hold_pixels(s, held);
 }

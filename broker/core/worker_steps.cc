@@ -4,6 +4,7 @@
 #include <span>
 #include <utility>
 
+#include "broker/core/assignments.h"
 #include "broker/core/cursors.h"
 #include "broker/core/images.h"
 #include "broker/core/leases.h"

@@ -13,7 +13,5 @@ bool apply_update(CoreState& s, std::uint32_t worker, const SequenceUpdate& upda
 
 // Ends an incarnation that broke the protocol: KillWorker, and its requests go on at once.
 void condemn(CoreState& s, std::uint32_t worker, std::string why);
-// The worker has let go of a dispatch.
-void release_assignment(CoreState& s, Worker& worker, const AssignmentKey& key);
 
 }  // namespace facet::core

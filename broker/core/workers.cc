@@ -10,7 +10,6 @@
 #include "broker/core/rules.h"
 #include "broker/core/takeover.h"
 #include "broker/core/worker_steps.h"
-#include "common/base/check.h"
 
 namespace facet::core {
 namespace {
@@ -91,18 +90,6 @@ void condemn(CoreState& s, std::uint32_t index, std::string why) {
   log(s, LogLine::Level::kError, "worker " + std::to_string(index) + " is ended: " + why);
   s.out.push_back(KillWorker{index, worker.status.incarnation, std::move(why)});
   bury(s, index, false, false);
-}
-
-void release_assignment(CoreState& s, Worker& worker, const AssignmentKey& key) {
-  const auto found = worker.assignments.find(key);
-  FACET_CHECK(found != worker.assignments.end());
-  const Assignment assignment = found->second;
-  worker.assignments.erase(found);
-  worker.status.outstanding_tokens -= assignment.prompt_tokens + assignment.remaining_tokens;
-  if (assignment.pixels != 0) unhold_lease(s, assignment.pixels);
-  if (assignment.is_solo) {
-    end_exposure(s, static_cast<std::uint32_t>(&worker - s.workers.data()));
-  }
 }
 
 void abandon_assignment(CoreState& s, Request& r) {

@@ -13,17 +13,38 @@ class Takeovers : public CoreFixture {
     takeover = {std::move(living), std::move(deaths)};
     start();
   }
-  void hello(std::uint32_t worker, std::uint64_t incarnation, std::vector<HeldSequence> held) {
+  void hello(std::uint32_t worker, std::uint64_t incarnation, std::vector<HeldSequence> held,
+             std::uint32_t credits = 4) {
     Hello message;
     message.worker = worker;
     message.incarnation = incarnation;
-    message.credits = 4;
+    message.credits = credits;
     message.model.max_images = 8;
     message.held = std::move(held);
     step(WorkerHello{message, ledger->epoch()});
   }
   static HeldSequence held(std::uint8_t number, std::uint32_t attempt, std::uint32_t tokens) {
     return {id(number), attempt, tokens, false, false};
+  }
+  // Request `number` has its tokens from `first` on, 10 a second, two seconds long.
+  void run_for_two_seconds(std::uint8_t number, std::uint32_t first) {
+    for (std::uint32_t i = first; i < first + 20; ++i) {
+      now += kSecond / 10;
+      worker_says(0, 10, update(number, 1, i, {5}));
+    }
+  }
+  // The estimate of the prompt counts with the first token that this broker sees.
+  void expect_ten_a_second() {
+    const CoreStatus status = core->status();
+    EXPECT_GT(status.tokens_per_second, 9.0);
+    EXPECT_LT(status.tokens_per_second, 20.0);
+    EXPECT_GT(status.workers[0].sequence_tokens_per_second, 9.0);
+    EXPECT_LT(status.workers[0].sequence_tokens_per_second, 20.0);
+  }
+  static GenerateRequest long_request(std::uint8_t number) {
+    GenerateRequest r = request(number);
+    r.sampling.max_tokens = 64;
+    return r;
   }
   void run_with_images() {
     worker_up(0, 10);
@@ -237,6 +258,36 @@ TEST_F(Takeovers, StepsAreAcknowledgedWithEachEndAndNowAndThen) {
   EXPECT_EQ(acks[0].ack.step, 32u);
   worker_says(0, 10, ending(1, 1, 0));
   EXPECT_EQ(acks.size(), 2u);
+}
+
+TEST_F(Takeovers, SpeedAndWaitAreMeasuredFromTheTakeoverOn) {
+  tick(3600 * kSecond);
+  worker_up(0, 10, 1);
+  generate(long_request(1));
+  worker_says(0, 10, update(1, 1, 0, {5}));
+  replace_broker({{0, 10, 1, true}});
+  hello(0, 10, {held(1, 1, 1)}, 1);
+  run_for_two_seconds(1, 1);
+  expect_ten_a_second();
+  generate(long_request(2));
+  const std::optional<std::uint32_t> eta = told<Accepted>().back().eta_ms;
+  ASSERT_TRUE(eta.has_value());
+  EXPECT_GT(*eta, 1000u);
+  EXPECT_LT(*eta, 10000u) << "some 60 tokens";
+}
+
+TEST_F(Takeovers, ASequenceThatNobodyWantsDoesNotSpoilTheSpeed) {
+  tick(3600 * kSecond);
+  worker_up(0, 10, 1);
+  generate(request(1));
+  step(ClientCancel{1, id(1)});
+  replace_broker({{0, 10, 1, true}});
+  hello(0, 10, {held(1, 1, 1)}, 1);
+  now += kSecond / 10;
+  worker_says(0, 10, ending(1, 1, 1, SequenceEnd::Kind::kCancelled));
+  generate(long_request(2));
+  run_for_two_seconds(2, 0);
+  expect_ten_a_second();
 }
 
 TEST_F(Takeovers, ABrokerKilledFromOutsideBlamesNoRecord) {
