@@ -31,6 +31,7 @@ void count_down(Worker& worker, Assignment& assignment, std::size_t tokens) {
 // Tokens of the current attempt: commits what is new, drops what is a true repetition.
 Taken take_tokens(CoreState& s, std::uint32_t index, Request& r, Assignment& assignment,
                   const SequenceUpdate& update, std::string& why) {
+  const Handling handling(s, r.record);
   Worker& worker = s.workers[index];
   const auto committed = s.ledger.token_ids(r.record);
   std::size_t known = 0;
@@ -149,10 +150,8 @@ bool apply_update(CoreState& s, std::uint32_t index, const SequenceUpdate& updat
   if (r == nullptr) {
     if (!update.token_ids.empty()) ++s.counters.stale_dropped;
   } else {
-    s.ledger.set_handling(r->record);
     std::string why;
     const Taken taken = take_tokens(s, index, *r, assignment, update, why);
-    s.ledger.set_handling(std::nullopt);
     if (taken == Taken::kProtocolError) {
       condemn(s, index, "request " + update.id.hex() + ": " + why);
       return false;
