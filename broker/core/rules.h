@@ -31,7 +31,6 @@ enum class Rule : std::uint8_t {
   kQuotaGivenBack,      // a finished request no longer counts against its client
   kEpochFence,          // what was said to a former broker is dropped
   kResumeFrom,          // a worker is asked to go on exactly after the committed tokens
-  kHeldAttempt,         // of what a worker holds, only the attempt that is waited for goes on
   kLostSentAgain,       // what should be at a worker and is not is dispatched again
   kFormerHold,          // what workers of a former broker may read stays until they have said
   kUnwantedHold,        // .. and of unwanted sequences until they have ended

@@ -51,23 +51,13 @@ void let_go(CoreState& s, std::uint32_t index, const AssignmentKey& key) {
   enqueue(s, r);
 }
 
-// What Rule::kHeldAttempt forbids: a former attempt's sequence stands for the present one.
-void adopt_any_attempt(Worker& worker, const AssignmentKey& held, std::uint32_t attempt) {
-  auto node = worker.assignments.extract({held.id, attempt});
-  if (node.empty()) return;
-  node.key().attempt = held.attempt;
-  worker.assignments.insert(std::move(node));
-}
-
 // The assignment that this sequence is the work of; null: nobody waits for it.
 Assignment* wanted(CoreState& s, std::uint32_t index, const HeldSequence& held) {
   Worker& worker = s.workers[index];
   Request* r = find_request(s, held.id);
-  const AssignmentKey key{held.id, held.attempt};
   if (r == nullptr || !r->is_unfinished()) return nullptr;
   if (s.ledger.num_tokens(r->record) > held.num_tokens) return nullptr;  // not its tokens
-  if (!rule_holds(Rule::kHeldAttempt)) adopt_any_attempt(worker, key, r->progress.attempts);
-  const auto found = worker.assignments.find(key);
+  const auto found = worker.assignments.find({held.id, held.attempt});
   if (found == worker.assignments.end()) return nullptr;
   return found->second.is_current ? &found->second : nullptr;
 }

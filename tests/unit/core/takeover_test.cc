@@ -240,9 +240,10 @@ TEST_F(Takeovers, WordsForAFormerBrokerAreDropped) {
 }
 
 TEST_F(Takeovers, StepsAreAcknowledgedWithEachEndAndNowAndThen) {
+  limits.steps_per_ack = 32;
+  start();
   worker_up(0, 10);
   generate(request(1));
-  limits.steps_per_ack = 32;
   for (std::uint32_t i = 0; i < limits.steps_per_ack - 1; ++i) {
     Step message;
     message.incarnation = 10;
