@@ -88,6 +88,7 @@ struct Request {
 
   bool is_suspect() const { return progress.strikes > 0; }
   bool is_unfinished() const { return phase != Phase::kTerminal; }
+  bool is_queued() const { return is_unfinished() && phase != Phase::kRunning; }
 };
 
 struct AssignmentKey {
@@ -267,6 +268,11 @@ class Handling {
   LedgerWriter& ledger_;
   const std::uint64_t former_;
 };
+
+// Accepted, not at a worker.
+inline std::uint32_t num_queued(const CoreState& s) {
+  return s.num_queued[0] + s.num_queued[1];
+}
 
 inline void log(CoreState& s, LogLine::Level level, std::string text) {
   s.out.push_back(LogLine{level, std::move(text)});

@@ -74,8 +74,8 @@ Tokens tokens_message(CoreState& s, const Request& r, std::uint32_t first) {
 
 // In the queue before it. The few that are being decoded or wait out a back-off count as ahead.
 std::uint32_t requests_ahead(const CoreState& s, const Request& r) {
-  if (r.phase == Phase::kRunning || r.phase == Phase::kTerminal) return 0;
-  const std::uint32_t others = s.num_queued[0] + s.num_queued[1] - 1;
+  if (!r.is_queued()) return 0;
+  const std::uint32_t others = num_queued(s) - 1;
   std::uint32_t behind = 0;
   for (const auto* queues : {&s.waiting, &s.ready}) {
     for (const auto& queue : *queues) {
@@ -90,8 +90,7 @@ std::uint32_t requests_ahead(const CoreState& s, const Request& r) {
 
 Accepted accepted_message(const CoreState& s, const Request& r) {
   Accepted accepted{r.id, requests_ahead(s, r), s.ledger.num_tokens(r.record), s.ledger.epoch()};
-  const bool is_waiting = r.phase != Phase::kRunning && r.phase != Phase::kTerminal;
-  accepted.eta_ms = is_waiting ? eta_ms(s, accepted.queue_position) : 0;
+  accepted.eta_ms = r.is_queued() ? eta_ms(s, accepted.queue_position) : 0;
   return accepted;
 }
 
@@ -265,6 +264,11 @@ void pump_clients(CoreState& s) {
   s.due_clients.insert(still_due.begin(), still_due.end());
 }
 
+bool has_cursors(const CoreState& s) {
+  return std::any_of(s.clients.begin(), s.clients.end(),
+                     [](const auto& entry) { return !entry.second.cursors.empty(); });
+}
+
 std::optional<Nanos> next_client_deadline(const CoreState& s) {
   std::optional<Nanos> next;
   const auto consider = [&next](Nanos when) { next = next ? std::min(*next, when) : when; };
@@ -273,10 +277,7 @@ std::optional<Nanos> next_client_deadline(const CoreState& s) {
     if (found == s.clients.end()) continue;
     consider(found->second.is_blocked ? found->second.retry_at : s.now);
   }
-  const bool has_cursor = std::any_of(s.clients.begin(), s.clients.end(), [](const auto& entry) {
-    return !entry.second.cursors.empty();
-  });
-  if (has_cursor) consider(s.next_keepalive);
+  if (has_cursors(s)) consider(s.next_keepalive);
   return next;
 }
 

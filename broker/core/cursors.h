@@ -23,6 +23,8 @@ void client_gone(CoreState& s, ClientToken token);
 
 // Sends what is due, bounded for each client; keepalives; retries of blocked clients.
 void pump_clients(CoreState& s);
+// Some client has not been told all of a request that it follows.
+bool has_cursors(const CoreState& s);
 // When pump_clients() has something to do without a new event.
 std::optional<Nanos> next_client_deadline(const CoreState& s);
 

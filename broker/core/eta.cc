@@ -15,7 +15,7 @@ constexpr double kLongestMs = 24 * 3600 * 1e3;  // no deadline is longer
 std::optional<std::uint32_t> eta_ms(const CoreState& s, std::uint32_t ahead) {
   if (ahead == 0 && free_places(s) > 0) return 0;
   const double rate = s.throughput.tokens_per_second();
-  const std::uint64_t requests = s.num_queued[0] + s.num_queued[1] + s.num_running;
+  const std::uint64_t requests = num_queued(s) + s.num_running;
   if (rate <= 0.0 || requests == 0) return std::nullopt;
   std::uint64_t tokens = s.queued_tokens;
   for (const Worker& worker : s.workers) tokens += worker.status.outstanding_tokens;

@@ -17,11 +17,6 @@ namespace {
 constexpr std::size_t kCompletionsKept = 64;
 constexpr Nanos kHour = 3600 * kSecond;
 
-bool is_queued(Phase phase) {
-  return phase == Phase::kWaiting || phase == Phase::kDecoding || phase == Phase::kReady ||
-         phase == Phase::kBackoff;
-}
-
 int group(const Request& r) {
   return r.is_suspect() ? 1 : 0;
 }
@@ -42,7 +37,7 @@ void leave_queue(CoreState& s, Request& r) {
 }
 
 void leave_phase(CoreState& s, Request& r) {
-  if (is_queued(r.phase)) leave_queue(s, r);
+  if (r.is_queued()) leave_queue(s, r);
   if (r.phase == Phase::kRunning) --s.num_running;
   if (r.holding_as >= 0) --s.num_holding[r.holding_as];
   r.holding_as = -1;
@@ -88,7 +83,7 @@ Request* find_request(CoreState& s, const RequestId& id) {
 void set_phase(CoreState& s, Request& r, Phase phase) {
   leave_phase(s, r);
   r.phase = phase;
-  if (is_queued(phase)) {
+  if (r.is_queued()) {
     enter_queue(s, r);
     r.holding_as = r.pixels != 0 ? group(r) : -1;
     if (r.holding_as >= 0) ++s.num_holding[r.holding_as];
@@ -231,7 +226,7 @@ double completions_per_second(const CoreState& s) {
 std::uint32_t retry_hint_ms(const CoreState& s) {
   // The time in which an eighth of the queue drains: refused clients come back spread over it.
   const double rate = completions_per_second(s);
-  const double ahead = std::max(1.0, (s.num_queued[0] + s.num_queued[1]) / 8.0);
+  const double ahead = std::max(1.0, num_queued(s) / 8.0);
   const double hint =
       rate > 0.0 ? ahead / rate * static_cast<double>(kSecond) : static_cast<double>(kSecond);
   const double bounded = std::clamp(hint, static_cast<double>(s.limits.retry_hint_min),

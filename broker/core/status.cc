@@ -4,6 +4,7 @@
 #include <map>
 #include <string>
 
+#include "broker/core/cursors.h"
 #include "broker/core/eta.h"
 #include "broker/core/requests.h"
 #include "broker/core/users.h"
@@ -174,10 +175,8 @@ bool is_drained(const CoreState& s, Nanos now) {
   if (!s.draining || s.num_unfinished > 0) return false;
   const bool has_taken_over = s.ledger.epoch() > 1 && !s.requests.empty();
   if (has_taken_over && now < s.recovered_at + s.limits.drain_return) return false;
-  const bool is_owed = std::any_of(s.clients.begin(), s.clients.end(),
-                                   [](const auto& entry) { return !entry.second.cursors.empty(); });
   const Nanos last = s.completions.empty() ? 0 : s.completions.back();
-  return !is_owed || now >= std::max(s.draining_since, last) + s.limits.drain_delivery;
+  return !has_cursors(s) || now >= std::max(s.draining_since, last) + s.limits.drain_delivery;
 }
 
 Status check_conservation(const CoreState& s) {
@@ -211,7 +210,7 @@ CoreStatus make_status(const CoreState& s) {
   status.completions_per_second = completions_per_second(s);
   status.tokens_per_second = s.throughput.tokens_per_second();
   status.queued_tokens = s.queued_tokens;
-  status.eta_ms = eta_ms(s, s.num_queued[0] + s.num_queued[1]);
+  status.eta_ms = eta_ms(s, num_queued(s));
   for (const auto& [id, user] : s.users) {
     if (user.requests > 0 || user.bytes > 0) {
       status.users.push_back({id, user.requests, user.queued, user.bytes, user.record_bytes});

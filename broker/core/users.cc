@@ -63,7 +63,7 @@ std::optional<Refused> check_user_requests(CoreState& s, UserId id) {
     return exhausted(s, name(id) + " has " + std::to_string(user.queued) +
                             " requests waiting; the limit of one user is " + std::to_string(own));
   }
-  const std::uint32_t queued = s.num_queued[0] + s.num_queued[1];
+  const std::uint32_t queued = num_queued(s);
   if (queued < s.limits.max_queued_requests) return std::nullopt;
   // Full: but who has less than an equal share of it is not turned away for what others have.
   if (user.queued < equal_share(s, user)) return std::nullopt;
@@ -116,7 +116,7 @@ Status check_users(const CoreState& s) {
     ++user.requests;
     user.bytes += r.owner_bytes;
     user.record_bytes += r.record_bytes;
-    if (r.phase == Phase::kRunning) continue;
+    if (!r.is_queued()) continue;
     ++user.queued;
     queued_tokens += r.queued_tokens;
   }
