@@ -17,9 +17,6 @@
 namespace facet::core {
 namespace {
 
-// The server ends, and its successor is wanted; or the drain is taken back.
-constexpr std::uint32_t kDrainRetryMs = 1000;
-
 Refused refusal(Code code, std::string message, std::uint32_t retry_after_ms = 0) {
   return {{}, code, std::move(message), retry_after_ms};
 }
@@ -64,11 +61,9 @@ std::optional<Refused> check_room(CoreState& s, const ClientGenerate& generate) 
   if (auto why = check_user_requests(s, generate.user)) return why;
   const std::uint32_t outstanding = client_of(s, generate.client).requests;
   if (outstanding >= s.limits.max_requests_per_client) {
-    return refusal(Code::kExhausted,
-                   "this client has " + std::to_string(outstanding) +
-                       " unfinished requests; the limit is " +
-                       std::to_string(s.limits.max_requests_per_client),
-                   retry_hint_ms(s));
+    return exhausted(s, "this client has " + std::to_string(outstanding) +
+                            " unfinished requests; the limit is " +
+                            std::to_string(s.limits.max_requests_per_client));
   }
   return std::nullopt;
 }

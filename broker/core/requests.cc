@@ -234,4 +234,8 @@ std::uint32_t retry_hint_ms(const CoreState& s) {
   return static_cast<std::uint32_t>(bounded / static_cast<double>(kMillisecond));
 }
 
+Refused exhausted(const CoreState& s, std::string message) {
+  return {{}, Code::kExhausted, std::move(message), retry_hint_ms(s)};
+}
+
 }  // namespace facet::core

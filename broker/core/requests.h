@@ -46,6 +46,10 @@ void run_request_timers(CoreState& s);
 
 // Milliseconds after which a refused client should come back.
 std::uint32_t retry_hint_ms(const CoreState& s);
+// .. of a draining server: it ends, and its successor is wanted; or the drain is taken back.
+inline constexpr std::uint32_t kDrainRetryMs = 1000;
+// Something is full for now. The caller says which request it is.
+Refused exhausted(const CoreState& s, std::string message);
 double completions_per_second(const CoreState& s);
 
 }  // namespace facet::core

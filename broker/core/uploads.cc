@@ -46,10 +46,6 @@ void refuse_upload(CoreState& s, ClientToken client, const RequestId& id, Upload
   refuse(s, client, std::move(why));
 }
 
-Refused exhausted(const CoreState& s, std::string message) {
-  return {{}, Code::kExhausted, std::move(message), retry_hint_ms(s)};
-}
-
 Refused refusal_of(const Error& error) {
   return {{}, error.code, error.message, 0};
 }
@@ -230,7 +226,8 @@ void handle_put(CoreState& s, const ClientPut& put) {
   if (put.malformed) {
     why = refusal_of(*put.malformed);
   } else if (s.draining) {
-    why = Refused{{}, Code::kClosed, "the server is draining and takes no new request", 1000};
+    why = Refused{
+        {}, Code::kClosed, "the server is draining and takes no new request", kDrainRetryMs};
   } else {
     why = check_chunk(s, put);
   }

@@ -17,10 +17,6 @@ std::string name(UserId user) {
   return user == kUnknownUser ? "an unknown user" : "user " + std::to_string(user);
 }
 
-Refused exhausted(const CoreState& s, std::string message) {
-  return {{}, Code::kExhausted, std::move(message), retry_hint_ms(s)};
-}
-
 // Of what is full: the part that each user with something in it may have.
 std::uint32_t equal_share(const CoreState& s, const User& mine) {
   std::uint32_t users = mine.queued == 0 ? 1 : 0;
