@@ -42,9 +42,9 @@ int report(const Error& error) {
 // Lines of progress go to standard output as they come.
 int ask(const DaemonOptions& daemon, const OperatorRequest& request, const char* on_interrupt) {
   install_stop_signals();
-  const auto socket = find_operator_socket(daemon);
-  if (!socket) return report(socket.error());
-  const auto answer = ask_operator(*socket, request, [](const std::string& line) {
+  const auto link = connect_operator(daemon);
+  if (!link) return report(link.error());
+  const auto answer = ask_operator(*link, request, [](const std::string& line) {
     static_cast<void>(print_now(line + "\n"));  // nobody reads: what was asked for still counts
   });
   if (!answer) {

@@ -12,7 +12,6 @@
 #include <utility>
 
 #include "broker/cli/stop_signal.h"
-#include "common/base/unique_fd.h"
 #include "common/config/config.h"
 
 namespace facet {
@@ -50,7 +49,7 @@ Result<UniqueFd> connect_to(const std::string& path) {
 
 }  // namespace
 
-Result<std::string> find_operator_socket(const DaemonOptions& options) {
+Result<OperatorLink> connect_operator(const DaemonOptions& options) {
   std::vector<std::string> paths;
   if (!options.config.empty()) {
     const Config config = FACET_TRY(load_config(options.config));
@@ -61,34 +60,33 @@ Result<std::string> find_operator_socket(const DaemonOptions& options) {
   }
   std::string tried;
   for (const std::string& path : paths) {
-    const auto fd = connect_to(path);
-    if (fd) return path;
+    auto fd = connect_to(path);
+    if (fd) return OperatorLink{path, std::move(*fd)};
     if (fd.error().code != Code::kNotFound) return fd.error();
     tried += (tried.empty() ? "" : "; ") + fd.error().message;
   }
   return Error(Code::kNotFound, "no daemon is running (" + tried + ")");
 }
 
-Result<OperatorAnswer> ask_operator(const std::string& socket_path, const OperatorRequest& request,
+Result<OperatorAnswer> ask_operator(const OperatorLink& link, const OperatorRequest& request,
                                     const std::function<void(const std::string&)>& progress) {
-  const UniqueFd fd = FACET_TRY(connect_to(socket_path));
   // A daemon that turns us away answers first and closes then: its answer is read below.
-  if (::send(fd.get(), &request, sizeof request, MSG_NOSIGNAL) < 0 && errno != EPIPE) {
-    return errno_error(socket_path, errno);
+  if (::send(link.fd.get(), &request, sizeof request, MSG_NOSIGNAL) < 0 && errno != EPIPE) {
+    return errno_error(link.path, errno);
   }
   bool was_reset = false;
   while (true) {
     if (stop_level() != StopLevel::kNone) return Error(Code::kCancelled, "interrupted");
-    pollfd readable{.fd = fd.get(), .events = POLLIN, .revents = 0};
+    pollfd readable{.fd = link.fd.get(), .events = POLLIN, .revents = 0};
     if (::poll(&readable, 1, kPollMs) <= 0) continue;
     OperatorReply reply;
-    const ssize_t count = ::recv(fd.get(), &reply, sizeof reply, 0);
+    const ssize_t count = ::recv(link.fd.get(), &reply, sizeof reply, 0);
     // Turned away with our request unread: the reset comes before the answer.
     if (count < 0 && errno == ECONNRESET && !std::exchange(was_reset, true)) continue;
     if (count < 0 && errno == EINTR) continue;
     if (count <= 0) return Error(Code::kClosed, "the daemon went away before it was done");
     if (count != sizeof reply || reply.magic != OperatorRequest::kMagic) {
-      return Error(Code::kCorrupt, socket_path + ": the daemon is of another version");
+      return Error(Code::kCorrupt, link.path + ": the daemon is of another version");
     }
     const std::string text(reply.text, ::strnlen(reply.text, sizeof reply.text));
     if (reply.is_last != 0) return OperatorAnswer{reply.exit_code, text};
