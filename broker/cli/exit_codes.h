@@ -1,6 +1,8 @@
 // Exit codes of `facet`. They are part of its interface: scripts depend on them.
 #pragma once
 
+#include "common/control/operator_packets.h"
+
 namespace facet {
 
 enum CliExit : int {
@@ -8,7 +10,7 @@ enum CliExit : int {
   kCliFailed = 1,    // the request, or some of a batch, failed
   kCliUsage = 2,     // wrong arguments, or files that cannot be used as asked
   kCliNoDaemon = 3,  // no daemon could be reached or started
-  kCliNotPermitted = 4,  // for root and the daemon's user only
+  kCliNotPermitted = kOperatorNotPermitted,  // 4: for root and the daemon's user only
   kCliInterrupted = 130,
 };
 

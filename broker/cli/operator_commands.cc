@@ -6,6 +6,7 @@
 
 #include "broker/cli/exit_codes.h"
 #include "broker/cli/operator_link.h"
+#include "broker/cli/run_command.h"
 #include "broker/cli/standard_output.h"
 #include "broker/cli/stop_signal.h"
 
@@ -14,29 +15,10 @@ namespace {
 
 constexpr std::uint64_t kDayMs = 24ull * 3600 * 1000;
 
-void add_daemon_options(CLI::App& app, DaemonOptions& daemon) {
-  auto* socket = app.add_option("--socket", daemon.socket, "the daemon's socket");
-  app.add_option("--config", daemon.config, "the daemon of this configuration")->excludes(socket);
-}
-
-int exit_code_of(const Error& error) {
-  switch (error.code) {
-    case Code::kCancelled:
-      return kCliInterrupted;
-    case Code::kInvalidArgument:
-      return kCliUsage;
-    case Code::kUnsupported:
-      return kCliNotPermitted;
-    case Code::kClosed:
-      return kCliFailed;
-    default:
-      return kCliNoDaemon;
-  }
-}
-
 int report(const Error& error) {
-  std::fprintf(stderr, "facet: %s\n", error.message.c_str());
-  return exit_code_of(error);
+  const int exit_code = report_no_daemon(error);
+  if (error.code == Code::kUnsupported) return kCliNotPermitted;
+  return error.code == Code::kClosed ? kCliFailed : exit_code;
 }
 
 // Lines of progress go to standard output as they come.

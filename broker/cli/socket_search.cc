@@ -1,5 +1,6 @@
 #include "broker/cli/socket_search.h"
 
+#include <CLI/CLI.hpp>
 #include <algorithm>
 #include <cstdlib>
 #include <filesystem>
@@ -19,6 +20,11 @@ std::string environment(const char* name) {
 }
 
 }  // namespace
+
+void add_daemon_options(CLI::App& app, DaemonOptions& daemon) {
+  auto* socket = app.add_option("--socket", daemon.socket, "the daemon's socket");
+  app.add_option("--config", daemon.config, "the daemon of this configuration")->excludes(socket);
+}
 
 Result<SocketChoice> choose_sockets(const DaemonOptions& options) {
   if (!options.socket.empty()) return SocketChoice{{options.socket}, true};

@@ -6,6 +6,10 @@
 
 #include "common/base/result.h"
 
+namespace CLI {
+class App;
+}
+
 namespace facet {
 
 struct DaemonOptions {
@@ -13,6 +17,9 @@ struct DaemonOptions {
   std::string config;  // --config
   std::string model;   // --model: a private daemon for this directory
 };
+
+// --socket and --config, for commands that need a daemon that runs.
+void add_daemon_options(CLI::App& app, DaemonOptions& daemon);
 
 // Where a daemon may listen. `is_named`: the user named it, so that nothing else will do.
 struct SocketChoice {

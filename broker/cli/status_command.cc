@@ -30,9 +30,7 @@ int show(const std::string& text) {
 }  // namespace
 
 void add_status_command(CLI::App& app, StatusOptions& options) {
-  auto* socket = app.add_option("--socket", options.daemon.socket, "the daemon's socket");
-  app.add_option("--config", options.daemon.config, "the daemon of this configuration")
-      ->excludes(socket);
+  add_daemon_options(app, options.daemon);
   app.add_flag("--json", options.json, "the daemon's own JSON object");
   app.footer(R"(Examples:
   facet status

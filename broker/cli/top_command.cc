@@ -139,9 +139,7 @@ std::string rates_text(const std::string& before, const std::string& after, Nano
 }
 
 void add_top_command(CLI::App& app, TopOptions& options) {
-  auto* socket = app.add_option("--socket", options.daemon.socket, "the daemon's socket");
-  app.add_option("--config", options.daemon.config, "the daemon of this configuration")
-      ->excludes(socket);
+  add_daemon_options(app, options.daemon);
   app.add_option("-d,--interval", options.interval, "seconds between two looks; default 1")
       ->check(CLI::Range(0.1, 3600.0));
   app.add_option("-n,--count", options.count, "end after so many looks")

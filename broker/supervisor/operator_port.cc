@@ -15,7 +15,6 @@ namespace {
 // People at terminals, and a watcher or two: more is a mistake in a script.
 constexpr std::size_t kMaxConnections = 16;
 constexpr Nanos kMostSilence = 5 * kSecond;  // of a connection that has not asked yet
-constexpr int kNotPermitted = 4;             // exit code of `facet`
 
 bool send_reply(int fd, const std::string& text, bool is_last, int exit_code) {
   OperatorReply reply;
@@ -46,7 +45,7 @@ int OperatorPort::accept(Nanos now) {
     send_reply(fd.get(),
                "user " + (peer ? std::to_string(peer->uid) : "?") +
                    " may not: root and the daemon's user, " + std::to_string(geteuid()) + ", may",
-               true, kNotPermitted);
+               true, kOperatorNotPermitted);
     return -1;
   }
   if (connections_.size() >= kMaxConnections) {

@@ -18,6 +18,9 @@ enum class OperatorKind : std::uint32_t {
   kReload = 5,
 };
 
+// What `facet` ends with where only root and the daemon's user may ask.
+inline constexpr std::int32_t kOperatorNotPermitted = 4;
+
 struct OperatorRequest {
   static constexpr std::uint32_t kMagic = 0x464f5031;  // "FOP1": grows with every change
   std::uint32_t magic = kMagic;
