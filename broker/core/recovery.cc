@@ -31,13 +31,7 @@ Request request_of(const RecordView& view) {
   r.child_faults.resize(r.images.size());
   r.user = view.user;
   for (const LedgerImage& image : r.images) r.owner_bytes += image.bytes;
-  RecordSpec spec;
-  spec.body = view.body;
-  spec.images = view.images;
-  spec.max_tokens = view.max_tokens;
-  spec.text_capacity = view.text_capacity;
-  spec.logprobs_per_token = view.logprobs_per_token;
-  r.record_bytes = LedgerWriter::run_bytes(spec);
+  r.record_bytes = LedgerWriter::run_bytes(view);
   return r;
 }
 

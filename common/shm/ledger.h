@@ -169,6 +169,7 @@ class LedgerWriter {
 
   LedgerUse use() const;
   static std::uint64_t run_bytes(const RecordSpec& spec);
+  static std::uint64_t run_bytes(const RecordView& view);
   Status check_conservation() const;  // pages leased = pages of records, table = free list
 
  private:

@@ -16,15 +16,18 @@ std::uint32_t pages_for(std::uint64_t bytes) {
   return static_cast<std::uint32_t>(std::min<std::uint64_t>(pages, UINT32_MAX));
 }
 
-RunLayout layout_of(const LedgerRecord& record) {
-  return RunLayout::of(record);
-}
-
 // Cuts at a whole UTF-8 character.
 std::string_view cut(std::string_view text, std::size_t most) {
   if (text.size() <= most) return text;
   while (most > 0 && (static_cast<unsigned char>(text[most]) & 0xC0) == 0x80) --most;
   return text.substr(0, most);
+}
+
+template <class Record>  // to be written, or as it is
+std::uint64_t total_bytes(const Record& of) {
+  return RunLayout::of(of.body.size(), of.images.size(), of.max_tokens, of.text_capacity,
+                       of.logprobs_per_token)
+      .total;
 }
 
 void copy_bytes(void* to, const void* from, std::size_t bytes) {
@@ -85,9 +88,11 @@ Result<LedgerWriter> LedgerWriter::attach(std::span<std::byte> object) {
 }
 
 std::uint64_t LedgerWriter::run_bytes(const RecordSpec& spec) {
-  return RunLayout::of(spec.body.size(), spec.images.size(), spec.max_tokens, spec.text_capacity,
-                       spec.logprobs_per_token)
-      .total;
+  return total_bytes(spec);
+}
+
+std::uint64_t LedgerWriter::run_bytes(const RecordView& view) {
+  return total_bytes(view);
 }
 
 Result<std::uint32_t> LedgerWriter::publish(const RecordSpec& spec) {
@@ -132,7 +137,7 @@ Result<std::uint32_t> LedgerWriter::publish(const RecordSpec& spec) {
   to.progress = {};
   auto* run = const_cast<std::byte*>(ledger_run(object_, to));
   copy_bytes(run, spec.body.data(), spec.body.size());
-  copy_bytes(run + layout_of(to).images, spec.images.data(), spec.images.size_bytes());
+  copy_bytes(run + RunLayout::of(to).images, spec.images.data(), spec.images.size_bytes());
   FACET_CRASH_POINT("ledger.publishing");
   to.state.store(static_cast<std::uint32_t>(RecordState::kLive), std::memory_order_release);
   FACET_CRASH_POINT("ledger.published");
@@ -158,7 +163,7 @@ Status LedgerWriter::append(std::uint32_t index, std::span<const std::int32_t> t
                                       " tokens; " + std::to_string(to.max_tokens) +
                                       " were asked for");
   }
-  const RunLayout layout = layout_of(to);
+  const RunLayout layout = RunLayout::of(to);
   auto* run = const_cast<std::byte*>(ledger_run(object_, to));
   auto* ids = reinterpret_cast<std::int32_t*>(run + layout.token_ids);
   auto* ends = reinterpret_cast<std::uint32_t*>(run + layout.text_ends);
@@ -195,7 +200,7 @@ Status LedgerWriter::finish(std::uint32_t index, const TerminalRecord& terminal)
   LedgerRecord& to = record(index);
   FACET_CHECK(to.state.load(std::memory_order_relaxed) ==
               static_cast<std::uint32_t>(RecordState::kLive));
-  const RunLayout layout = layout_of(to);
+  const RunLayout layout = RunLayout::of(to);
   auto* run = const_cast<std::byte*>(ledger_run(object_, to));
   const std::size_t used = view(index).text.size();
   if (terminal.tail.size() > to.text_capacity - used) {
@@ -234,7 +239,9 @@ void LedgerWriter::set_handling(std::optional<std::uint32_t> index) {
   header_->handling.store(index ? std::uint64_t{*index} + 1 : 0, std::memory_order_release);
 }
 
-std::atomic<std::uint64_t>& LedgerWriter::handling_word() { return header_->handling; }
+std::atomic<std::uint64_t>& LedgerWriter::handling_word() {
+  return header_->handling;
+}
 
 RecordView LedgerWriter::view(std::uint32_t index) const {
   FACET_CHECK(record(index).state.load(std::memory_order_relaxed) !=
@@ -248,8 +255,8 @@ std::uint32_t LedgerWriter::num_tokens(std::uint32_t index) const {
 
 std::span<const std::int32_t> LedgerWriter::token_ids(std::uint32_t index) const {
   const LedgerRecord& from = record(index);
-  const auto* ids =
-      reinterpret_cast<const std::int32_t*>(ledger_run(object_, from) + layout_of(from).token_ids);
+  const auto* ids = reinterpret_cast<const std::int32_t*>(ledger_run(object_, from) +
+                                                          RunLayout::of(from).token_ids);
   return {ids, num_tokens(index)};
 }
 
@@ -259,8 +266,8 @@ std::span<const TokenLogprob> LedgerWriter::logprobs_between(std::uint32_t index
   FACET_CHECK(first <= end && end <= num_tokens(index));
   const LedgerRecord& from = record(index);
   const std::size_t width = from.logprobs_per_token;
-  const auto* all =
-      reinterpret_cast<const TokenLogprob*>(ledger_run(object_, from) + layout_of(from).logprobs);
+  const auto* all = reinterpret_cast<const TokenLogprob*>(ledger_run(object_, from) +
+                                                          RunLayout::of(from).logprobs);
   return {all + first * width, (end - first) * width};
 }
 
@@ -268,7 +275,7 @@ std::string_view LedgerWriter::text_between(std::uint32_t index, std::uint32_t f
                                             std::uint32_t end) const {
   FACET_CHECK(first <= end && end <= num_tokens(index));
   const LedgerRecord& from = record(index);
-  const RunLayout layout = layout_of(from);
+  const RunLayout layout = RunLayout::of(from);
   const std::byte* run = ledger_run(object_, from);
   const auto* ends = reinterpret_cast<const std::uint32_t*>(run + layout.text_ends);
   const auto* text = reinterpret_cast<const char*>(run + layout.text);
