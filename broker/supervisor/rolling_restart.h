@@ -50,10 +50,6 @@ class RollingRestart {
   RollOrder next(const std::vector<WorkerSeen>& workers, Nanos now);
 
   Nanos next_deadline() const;
-  // The drained worker, for a broker that does not know of it; nothing else is being drained.
-  bool is_draining(std::uint32_t worker) const {
-    return stage_ == Stage::kDraining && !is_over() && options_.workers[turn_] == worker;
-  }
   bool is_turn_of(std::uint32_t worker) const {
     return !is_over() && options_.workers[turn_] == worker;
   }

@@ -413,7 +413,7 @@ void SupervisorCore::announce_status() {
     was_ready_ = true;
     actions_.emplace_back(Announce{Milestone::kReady, ""});
   }
-  if (phase_ == Phase::kStopping || is_signalled_) return;
+  if (phase_ == Phase::kStopping || is_signalled()) return;
   std::string status =
       std::to_string(num_ready()) + " of " + std::to_string(workers_.size()) + " workers ready";
   if (num_disabled() > 0) status += ", " + std::to_string(num_disabled()) + " disabled";

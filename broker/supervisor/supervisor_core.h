@@ -226,7 +226,11 @@ class SupervisorCore {
   // supervisor_stop.cc
   void begin_drain(std::uint64_t client, const OperatorRequest& request);
   void cancel_drain(std::uint64_t client);
-  void tell_drainers(const std::string& text, bool is_last = false);
+  void enter_draining();
+  void tell_drainers(const std::string& text);
+  void end_drainers(const std::string& text, int exit_code);
+  // Told to stop by a signal: cannot be taken back.
+  bool is_signalled() const { return num_stop_requests_ > 0; }
 
   void tell_about(ControlKind kind, const Life& life, std::uint32_t value = 0);
   void note(bool is_problem, std::string text);
@@ -257,7 +261,6 @@ class SupervisorCore {
   std::uint64_t roll_floor_ = 0;   // greater incarnations are new
   bool roll_is_whole_ = false;    // broker and decoder too
   std::vector<std::uint64_t> drainers_;  // operators who wait for the end of the drain
-  bool is_signalled_ = false;            // told to stop by a signal: cannot be taken back
   bool was_cut_ = false;                 // ended with requests unfinished
   std::uint32_t generation_ = 1;         // of the configuration
   bool was_broker_ready_ = false;  // ever

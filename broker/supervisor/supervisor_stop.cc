@@ -29,14 +29,20 @@ void SupervisorCore::on(const StopRequested&) {
     return;
   }
   if (phase_ == Phase::kStopping) return;
-  is_signalled_ = true;
   drain_until_ = std::min(phase_ == Phase::kDraining ? drain_until_ : now_ + rules_.drain,
                           now_ + rules_.drain);
   actions_.emplace_back(Announce{Milestone::kStopping, "draining"});
-  if (std::exchange(phase_, Phase::kDraining) == Phase::kDraining) return;
-  if (!was_broker_ready_) return begin_stopping();  // nothing was accepted yet
-  note(false, "draining: " + std::to_string(num_unfinished_) + " requests, at most " +
-                  seconds(rules_.drain));
+  if (phase_ == Phase::kDraining) return;
+  if (was_broker_ready_) {
+    note(false, "draining: " + std::to_string(num_unfinished_) + " requests, at most " +
+                    seconds(rules_.drain));
+  }
+  enter_draining();
+}
+
+void SupervisorCore::enter_draining() {
+  phase_ = Phase::kDraining;
+  if (!was_broker_ready_) return begin_stopping();                  // nothing was accepted yet
   if (is_broker_ready()) tell_about(ControlKind::kDrain, broker_);  // else once it is
 }
 
@@ -56,40 +62,39 @@ void SupervisorCore::begin_drain(std::uint64_t client, const OperatorRequest& re
   // Every request has a deadline of its own: without a bound the drain ends with the last of them.
   const Nanos until = now_ + bound_of(request, kNoBound);
   const bool is_first = phase_ != Phase::kDraining;
-  drain_until_ = is_first || (request.has_bound != 0 && !is_signalled_)
+  drain_until_ = is_first || (request.has_bound != 0 && !is_signalled())
                      ? until
                      : std::min(drain_until_, until);
   drainers_.push_back(client);
   note(false, "draining for an operator: " + std::to_string(num_unfinished_) + " requests");
   tell_operator(client, "draining: " + std::to_string(num_unfinished_) + " requests unfinished",
                 false);
-  if (!is_first) return;
-  phase_ = Phase::kDraining;
-  if (!was_broker_ready_) return begin_stopping();
-  if (is_broker_ready()) tell_about(ControlKind::kDrain, broker_);
+  if (is_first) enter_draining();
 }
 
 void SupervisorCore::cancel_drain(std::uint64_t client) {
   if (phase_ == Phase::kServing) {
     return tell_operator(client, "the daemon is not draining", true, kExitFailure);
   }
-  if (phase_ == Phase::kStopping || is_signalled_) {
+  if (phase_ == Phase::kStopping || is_signalled()) {
     return tell_operator(client, "the daemon was told to stop: that cannot be taken back", true,
                          kExitFailure);
   }
   phase_ = Phase::kServing;
   tell_about(ControlKind::kUndrain, broker_);
   note(false, "the drain is taken back");
-  was_cut_ = true;
-  tell_drainers("the drain was taken back", true);
-  was_cut_ = false;
+  end_drainers("the drain was taken back", kExitFailure);
   tell_operator(client, "serving again", true, kExitOk);
 }
 
-void SupervisorCore::tell_drainers(const std::string& text, bool is_last) {
-  const int exit_code = was_cut_ ? kExitFailure : kExitOk;
-  for (const std::uint64_t client : drainers_) tell_operator(client, text, is_last, exit_code);
-  if (is_last) drainers_.clear();
+void SupervisorCore::tell_drainers(const std::string& text) {
+  for (const std::uint64_t client : drainers_) tell_operator(client, text, false);
+}
+
+void SupervisorCore::end_drainers(const std::string& text, int exit_code) {
+  for (const std::uint64_t client : std::exchange(drainers_, {})) {
+    tell_operator(client, text, true, exit_code);
+  }
 }
 
 void SupervisorCore::begin_stopping() {
@@ -108,9 +113,9 @@ void SupervisorCore::leave_when_done() {
   if (!is_done) note(true, "some processes cannot be reaped; leaving them to the kernel");
   has_left_ = true;
   was_cut_ = was_cut_ || !is_done;
-  tell_drainers(was_cut_ ? "ended with " + std::to_string(num_unfinished_) + " requests unfinished"
-                         : "drained: every accepted request was finished",
-                true);
+  end_drainers(was_cut_ ? "ended with " + std::to_string(num_unfinished_) + " requests unfinished"
+                        : "drained: every accepted request was finished",
+               was_cut_ ? kExitFailure : kExitOk);
   actions_.emplace_back(Leave{is_done ? exit_code_ : kExitFailure});
 }
 
