@@ -3,7 +3,10 @@
 #pragma once
 
 #include <cstddef>
+#include <string>
 #include <string_view>
+
+#include "common/base/result.h"
 
 namespace facet {
 
@@ -27,6 +30,13 @@ constexpr bool is_json_too_deep(std::string_view text, std::size_t max_depth = k
     }
   }
   return false;
+}
+
+// kCorrupt: `text` nests deeper than kMaxJsonDepth. `where` begins the message.
+inline Status check_json_depth(std::string_view text, const std::string& where) {
+  if (!is_json_too_deep(text)) return {};
+  return Error(Code::kCorrupt,
+               where + ": JSON nested deeper than " + std::to_string(kMaxJsonDepth));
 }
 
 }  // namespace facet

@@ -24,9 +24,7 @@ std::string number_text(double value) {
 }  // namespace
 
 Result<json> parse_json_object(std::string_view text, const std::string& where, Repeated repeated) {
-  if (is_json_too_deep(text))
-    return Error(Code::kCorrupt,
-                 where + ": JSON nested deeper than " + std::to_string(kMaxJsonDepth));
+  FACET_TRY_STATUS(check_json_depth(text, where));
   std::vector<std::set<std::string>> open;  // keys of each object around the current place
   std::optional<std::string> twice;
   const auto watch = [&](int, json::parse_event_t event, json& parsed) {

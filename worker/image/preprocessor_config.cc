@@ -115,10 +115,7 @@ Result<json> read_object(const std::filesystem::path& path) {
   std::ifstream file(path, std::ios::binary);
   if (!file) return errno_error("open " + path.string(), errno);
   const std::string text{std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>()};
-  if (is_json_too_deep(text)) {
-    return Error(Code::kCorrupt, path.string() + ": JSON nested deeper than " +
-                                     std::to_string(kMaxJsonDepth));
-  }
+  FACET_TRY_STATUS(check_json_depth(text, path.string()));
   json parsed = json::parse(text, nullptr, /*allow_exceptions=*/false);
   if (!parsed.is_object()) return Error(Code::kCorrupt, path.string() + " is not a JSON object");
   return parsed;

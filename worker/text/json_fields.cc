@@ -60,10 +60,7 @@ Result<nlohmann::json> read_json_file(const std::string& path) {
   std::ifstream file(path, std::ios::binary);
   if (!file) return errno_error("open " + path, errno);
   const std::string text{std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>()};
-  if (is_json_too_deep(text)) {
-    return Error(Code::kCorrupt, path + ": JSON nested deeper than " +
-                                     std::to_string(kMaxJsonDepth));
-  }
+  FACET_TRY_STATUS(check_json_depth(text, path));
   nlohmann::json json = nlohmann::json::parse(text, nullptr, /*allow_exceptions=*/false);
   if (!json.is_object()) return Error(Code::kCorrupt, path + " is not a JSON object");
   return json;
