@@ -2,7 +2,6 @@
 #include <cstdlib>
 #include <memory>
 #include <sstream>
-#include <utility>
 
 #include "worker/echo/echo_engine.h"
 #include "worker/service/run_worker.h"

@@ -2,7 +2,6 @@
 // implementation per family.
 #pragma once
 
-#include <cstdint>
 #include <span>
 
 #include "common/base/result.h"

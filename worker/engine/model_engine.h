@@ -6,8 +6,6 @@
 #include <deque>
 #include <functional>
 #include <memory>
-#include <span>
-#include <string>
 #include <unordered_map>
 #include <vector>
 

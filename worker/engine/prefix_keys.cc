@@ -1,8 +1,5 @@
 #include "worker/engine/prefix_keys.h"
 
-#include <algorithm>
-#include <cstring>
-
 #include "common/base/check.h"
 
 namespace facet {

@@ -1,7 +1,6 @@
 #include "worker/image/resize_bicubic.h"
 
 #include <cstring>
-#include <utility>
 #include <vector>
 
 #include "common/base/check.h"

@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <mutex>
 #include <nlohmann/json.hpp>
-#include <unordered_map>
 
 #include "worker/text/added_tokens.h"
 #include "worker/text/bpe.h"
