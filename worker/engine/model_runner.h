@@ -68,9 +68,9 @@ struct SequenceChunk {
   // The sequence's own, below max_step_chunks, from its first chunk until it ends.
   std::int32_t lane = 0;
   bool starts_lane = false;  // the sequence's first chunk: what was kept for the lane is another's
-  // Non-null: choose the token after the chunk's last one. The first chunk of a lane that has one
-  // shows the whole history (Sampler::seen() and the like). With steps in flight it lags behind
-  // afterwards, so a runner with max_in_flight() above 1 keeps the lane's history itself.
+  // Non-null: choose the token after the chunk's last one. That of a lane's first chunk with one
+  // has observed the whole history. With steps in flight it lags behind afterwards, so a runner
+  // with max_in_flight() above 1 keeps the lane's history itself.
   const Sampler* sampler = nullptr;
   std::uint32_t answer_index = 0;  // of that token: counter of its draw, compared with min_tokens
 };

@@ -17,7 +17,6 @@ class RowPool {
  public:
   explicit RowPool(std::int32_t total) : total_(total) {}
 
-  std::int32_t total() const { return total_; }
   std::int32_t num_held() const;
   std::int32_t num_cached() const;
 

@@ -66,15 +66,15 @@ inline float fast_exp(float x) {
 
 constexpr std::int64_t kLanes = 16;  // independent sums, so that the loop can be vectorized
 
-template <class T, class U>
-float dot(const T* a, const U* b, std::int64_t count) {
+template <class T>
+float sum_of_squares(const T* x, std::int64_t count) {
   float sums[kLanes] = {};
   std::int64_t i = 0;
   for (; i + kLanes <= count; i += kLanes)
     for (std::int64_t lane = 0; lane < kLanes; ++lane)
-      sums[lane] += load(a[i + lane]) * load(b[i + lane]);
+      sums[lane] += load(x[i + lane]) * load(x[i + lane]);
   float sum = 0.0F;
-  for (; i < count; ++i) sum += load(a[i]) * load(b[i]);
+  for (; i < count; ++i) sum += load(x[i]) * load(x[i]);
   for (std::int64_t step = kLanes / 2; step > 0; step /= 2)
     for (std::int64_t lane = 0; lane < step; ++lane) sums[lane] += sums[lane + step];
   return sum + sums[0];
@@ -83,7 +83,7 @@ float dot(const T* a, const U* b, std::int64_t count) {
 template <class T>
 void rms_norm(const T* x, const T* w, T* out, std::int64_t rows, std::int64_t width, float eps) {
   for (std::int64_t row = 0; row < rows; ++row, x += width, out += width) {
-    const float mean = dot(x, x, width) / static_cast<float>(width);
+    const float mean = sum_of_squares(x, width) / static_cast<float>(width);
     const float scale = 1.0F / std::sqrt(mean + eps);
     for (std::int64_t i = 0; i < width; ++i)
       out[i] = store<T>(load(w[i]) * round_to<T>(load(x[i]) * scale));

@@ -1,5 +1,5 @@
 // Sixteen floats at a time in the widest registers of the translation unit's instruction set. For
-// host_gemm_impl.h and host_attention_impl.h alone, and like them in an unnamed namespace.
+// host_gemm_impl.h alone, and like it in an unnamed namespace.
 #pragma once
 
 #include <cstdint>
@@ -42,9 +42,6 @@ inline void lanes_store(float* to, Lanes x) {
 inline Lanes lanes_fma(Lanes a, Lanes b, Lanes c) {
   return {_mm512_fmadd_ps(a.v, b.v, c.v)};
 }
-inline Lanes lanes_mul(Lanes a, Lanes b) {
-  return {_mm512_mul_ps(a.v, b.v)};
-}
 
 #elif defined(__AVX2__) && defined(__FMA__)
 
@@ -76,9 +73,6 @@ inline void lanes_store(float* to, Lanes x) {
 }
 inline Lanes lanes_fma(Lanes a, Lanes b, Lanes c) {
   return {_mm256_fmadd_ps(a.low, b.low, c.low), _mm256_fmadd_ps(a.high, b.high, c.high)};
-}
-inline Lanes lanes_mul(Lanes a, Lanes b) {
-  return {_mm256_mul_ps(a.low, b.low), _mm256_mul_ps(a.high, b.high)};
 }
 
 #else
@@ -116,11 +110,6 @@ inline void lanes_store(float* to, Lanes x) {
 inline Lanes lanes_fma(Lanes a, Lanes b, Lanes c) {
   Lanes out;
   for (int i = 0; i < 16; ++i) out.v[i] = a.v[i] * b.v[i] + c.v[i];
-  return out;
-}
-inline Lanes lanes_mul(Lanes a, Lanes b) {
-  Lanes out;
-  for (int i = 0; i < 16; ++i) out.v[i] = a.v[i] * b.v[i];
   return out;
 }
 

@@ -31,8 +31,6 @@ class KvPool {
     FACET_CHECK(shape.block_tokens % kPanel == 0);
   }
 
-  const KvShape& shape() const { return shape_; }
-
   // Writes one token's heads, [kv_heads, head_dim] each.
   void store(std::int64_t layer, std::span<const std::int32_t> blocks, std::int64_t token,
              const T* keys, const T* values) {

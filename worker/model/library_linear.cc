@@ -1,13 +1,19 @@
 #include "worker/model/library_linear.h"
 
+#include <ATen/core/Tensor.h>
 #include <ATen/ops/addmm.h>
 #include <ATen/ops/from_blob.h>
 #include <ATen/ops/mm.h>
 
-#include "worker/model/typed.h"
+#include "worker/model/host_float.h"
 
 namespace facet {
 namespace {
+
+template <class T>
+constexpr at::ScalarType kTorchType = at::kFloat;
+template <>
+constexpr at::ScalarType kTorchType<Bf16> = at::kBFloat16;
 
 template <class T>
 at::Tensor tensor_of(const T* data, at::IntArrayRef shape) {

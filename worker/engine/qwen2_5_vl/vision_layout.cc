@@ -26,7 +26,6 @@ void append_vision_layout(const QwenVisionConfig& vision, std::int32_t grid_heig
       layout.window_patches.push_back((bottom - top) * (right - left) * vision.merge_unit());
     }
   }
-  layout.image_patches.push_back(height * width * vision.merge_unit());
   for (std::size_t i = first; i < layout.cell_order.size(); ++i) {
     const std::int64_t cell = layout.cell_order[i] - base;
     for (std::int64_t patch = 0; patch < vision.merge_unit(); ++patch) {

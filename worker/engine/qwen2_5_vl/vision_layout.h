@@ -14,8 +14,6 @@ namespace facet {
 struct VisionLayout {
   // cell_order[i] = the arriving cell that stands at place i in the tower.
   std::vector<std::int64_t> cell_order;
-  // Patches of each image.
-  std::vector<std::int64_t> image_patches;
   // Patches of each window, in the tower's order; sums to all patches.
   std::vector<std::int64_t> window_patches;
   // Row and column of each patch, in the tower's order.

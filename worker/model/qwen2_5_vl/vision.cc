@@ -43,7 +43,6 @@ QwenVision<T>::QwenVision(const QwenConfig& config, const CpuLimits& limits,
   images_.reserve(cells);
   windows_.reserve(cells);
   layout_.cell_order.reserve(cells);
-  layout_.image_patches.reserve(cells);
   layout_.window_patches.reserve(cells);
   layout_.rows.reserve(static_cast<std::size_t>(rows));
   layout_.columns.reserve(static_cast<std::size_t>(rows));
@@ -102,7 +101,6 @@ void QwenVision<T>::drop_last() {
 template <class T>
 void QwenVision<T>::lay_out() {
   layout_.cell_order.clear();
-  layout_.image_patches.clear();
   layout_.window_patches.clear();
   layout_.rows.clear();
   layout_.columns.clear();
