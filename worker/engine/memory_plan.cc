@@ -6,10 +6,14 @@
 
 namespace facet {
 
-std::uint64_t MemoryPlan::used_bytes() const {
+std::uint64_t sum_bytes(std::span<const MemoryItem> items) {
   std::uint64_t sum = 0;
   for (const MemoryItem& item : items) sum += item.bytes;
   return sum;
+}
+
+std::uint64_t MemoryPlan::used_bytes() const {
+  return sum_bytes(items);
 }
 
 std::int32_t MemoryPlan::lanes_at(std::int32_t tokens) const {

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -14,6 +15,8 @@ struct MemoryItem {
   std::uint64_t bytes = 0;
   std::string note;  // how it comes about
 };
+
+std::uint64_t sum_bytes(std::span<const MemoryItem> items);
 
 struct MemoryPlan {
   std::string model;  // directory name

@@ -59,11 +59,7 @@ class Planner {
   }
 
   std::vector<MemoryItem> items(const CpuLimits& limits) const;
-  Bytes needs(const CpuLimits& limits) const {
-    Bytes sum = 0;
-    for (const MemoryItem& item : items(limits)) sum += item.bytes;
-    return sum;
-  }
+  Bytes needs(const CpuLimits& limits) const { return sum_bytes(items(limits)); }
 
  private:
   const QwenConfig& config_;

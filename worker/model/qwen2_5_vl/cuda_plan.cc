@@ -74,12 +74,6 @@ Bytes cuda_item_bytes(const std::vector<MemoryItem>& items, const std::string& n
 
 namespace {
 
-Bytes sum_of(const std::vector<MemoryItem>& items) {
-  Bytes sum = kCudaProcessBytes;
-  for (const MemoryItem& item : items) sum += item.bytes;
-  return sum;
-}
-
 CudaQwenSizes smallest(const QwenImageSettings& settings, const PlanRequest& request,
                        std::int64_t context) {
   CudaQwenSizes sizes;
@@ -118,7 +112,8 @@ Result<MemoryPlan> plan_qwen_cuda(const QwenConfig& config, const QwenImageSetti
                                   const PlanRequest& request) {
   FACET_TRY_STATUS(check_request(config, request));
   const auto needs = [&](std::int64_t context) {
-    return sum_of(cuda_arena_items(config, smallest(settings, request, context)));
+    return kCudaProcessBytes +
+           sum_bytes(cuda_arena_items(config, smallest(settings, request, context)));
   };
   const std::int64_t context = FACET_TRY(fit_context(
       request, config.text.max_position_embeddings, request.kv_block_tokens, needs, " of the GPU"));

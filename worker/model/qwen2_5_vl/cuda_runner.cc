@@ -19,12 +19,6 @@
 namespace facet {
 namespace {
 
-std::uint64_t sum_of(const std::vector<MemoryItem>& items) {
-  std::uint64_t sum = 0;
-  for (const MemoryItem& item : items) sum += item.bytes;
-  return sum;
-}
-
 // Whether anything but the largest logit decides, or the values themselves are asked for.
 bool changes_scores(const SequenceChunk& chunk) {
   const SamplingParams& params = chunk.sampler->params();
@@ -40,7 +34,7 @@ class QwenCudaRunner final : public ModelRunner {
       : sizes_(cuda_sizes_of(plan)),
         image_settings_(settings),
         items_(cuda_arena_items(config, sizes_)),
-        arena_(sum_of(items_)),
+        arena_(sum_bytes(items_)),
         matmul_(sizes_.type, region("cuBLAS")),
         weights_(config),
         parts_{sizes_.type, stream_.get(), &matmul_, region("activations")} {
