@@ -27,6 +27,8 @@ struct QwenTextConfig {
   std::array<std::int64_t, 3> mrope_section{16, 24, 24};
 
   std::int64_t head_dim() const { return hidden_size / num_heads; }
+  // Queries, keys and values of a token, side by side.
+  std::int64_t qkv_width() const { return (num_heads + 2 * num_kv_heads) * head_dim(); }
 };
 
 struct QwenVisionConfig {

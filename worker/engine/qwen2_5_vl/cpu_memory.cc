@@ -30,10 +30,6 @@ class Pieces {
   std::uint64_t bytes_ = 0;
 };
 
-std::int64_t qkv_width(const QwenTextConfig& text) {
-  return (text.num_heads + 2 * text.num_kv_heads) * text.head_dim();
-}
-
 std::int64_t window_patches(const QwenVisionConfig& vision) {
   return vision.window_cells() * vision.window_cells() * vision.merge_unit();
 }
@@ -46,7 +42,7 @@ void add_text_weights(const QwenConfig& config, Pieces& pieces) {
   for (std::int64_t i = 0; i < text.num_layers; ++i) {
     pieces.add(text.hidden_size);
     pieces.add(text.hidden_size);
-    pieces.add_linear(qkv_width(text), text.hidden_size, true);
+    pieces.add_linear(text.qkv_width(), text.hidden_size, true);
     pieces.add_linear(text.hidden_size, text.hidden_size, false);
     pieces.add_linear(2 * text.intermediate_size, text.hidden_size, false);
     pieces.add_linear(text.hidden_size, text.intermediate_size, false);
@@ -106,7 +102,7 @@ std::uint64_t step_bytes(const QwenConfig& config, const CpuLimits& limits) {
   const std::int64_t rows = limits.step_tokens;
   Pieces pieces(limits);
   for (int i = 0; i < 3; ++i) pieces.add(rows * text.hidden_size);  // hidden, normed, attended
-  pieces.add(rows * qkv_width(text));
+  pieces.add(rows * text.qkv_width());
   pieces.add(rows * 2 * text.intermediate_size);
   pieces.add(rows * text.intermediate_size);
   for (int i = 0; i < 2; ++i) pieces.add(rows * text.head_dim() / 2, 4);  // cosines, sines
@@ -174,7 +170,7 @@ std::uint64_t library_workspace_bytes(const QwenConfig& config, const CpuLimits&
   const std::int64_t merged = vision.merge_unit() * vision.hidden_size;
   const std::int64_t in_text =
       limits.step_tokens *
-      (std::max(qkv_width(text), 2 * text.intermediate_size) + text.hidden_size);
+      (std::max(text.qkv_width(), 2 * text.intermediate_size) + text.hidden_size);
   const std::int64_t in_head = limits.step_chunks * (text.vocab_size + text.hidden_size);
   const std::int64_t in_vision =
       patches * (std::max(vision.patch_values(), 3 * vision.hidden_size) +

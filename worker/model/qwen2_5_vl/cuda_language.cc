@@ -17,10 +17,6 @@
 namespace facet {
 namespace {
 
-std::int64_t qkv_width(const QwenTextConfig& text) {
-  return (text.num_heads + 2 * text.num_kv_heads) * text.head_dim();
-}
-
 std::int64_t ints(std::int64_t count) {
   return count * static_cast<std::int64_t>(sizeof(std::int32_t));
 }
@@ -35,7 +31,7 @@ LanguageActivations::LanguageActivations(Cutter& cutter, const QwenTextConfig& t
   hidden = rows(sizes.step_tokens, text.hidden_size);
   normed = rows(sizes.step_tokens, text.hidden_size);
   projected = rows(sizes.step_tokens, text.hidden_size);
-  qkv = rows(sizes.step_tokens, qkv_width(text));
+  qkv = rows(sizes.step_tokens, text.qkv_width());
   attended = rows(sizes.step_tokens, text.num_heads * text.head_dim());
   gate_up = rows(sizes.step_tokens, 2 * text.intermediate_size);
   inner = rows(sizes.step_tokens, text.intermediate_size);
@@ -126,7 +122,7 @@ void CudaLanguage::rope(const Step& step, std::int64_t layer) const {
   shape.layout = decode_.layout;
   kernels::RopeArgs args;
   args.qkv = buffers_.qkv;
-  args.qkv_stride = qkv_width(config_);
+  args.qkv_stride = config_.qkv_width();
   args.frequencies = inputs_.frequencies;
   args.positions = step.positions;
   args.keys = kv_pool(layer, false);
@@ -143,7 +139,7 @@ void CudaLanguage::attend(const Step& step, std::int64_t layer) const {
     shape.lanes = step.decode_rows;
     kernels::PagedDecodeArgs args;
     args.q = buffers_.qkv;
-    args.q_stride = qkv_width(config_);
+    args.q_stride = config_.qkv_width();
     args.keys = kv_pool(layer, false);
     args.values = kv_pool(layer, true);
     args.block_table = inputs_.table;
@@ -158,7 +154,7 @@ void CudaLanguage::attend(const Step& step, std::int64_t layer) const {
 // Prefill: keys and values of the chunk itself where it is a prompt's beginning, else all of the
 // sequence's, brought together out of its blocks.
 void CudaLanguage::attend_group(const Group& group, std::int64_t layer) const {
-  const std::int64_t width = qkv_width(config_);
+  const std::int64_t width = config_.qkv_width();
   const std::int64_t q_width = config_.num_heads * config_.head_dim();
   const std::int64_t kv_width = config_.num_kv_heads * config_.head_dim();
   void* queries = parts_.at(buffers_.qkv, group.first_row * width);

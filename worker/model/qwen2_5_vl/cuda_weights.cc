@@ -80,7 +80,7 @@ void load_block(const CudaVisionBlock& block, const std::string& name, DType typ
 CudaQwenWeights::CudaQwenWeights(const QwenConfig& config) : tied(config.tie_word_embeddings) {
   const QwenTextConfig& text = config.text;
   const std::int64_t hidden = text.hidden_size;
-  const std::int64_t qkv = (text.num_heads + 2 * text.num_kv_heads) * text.head_dim();
+  const std::int64_t qkv = text.qkv_width();
   embed = {text.vocab_size, hidden};
   final_norm = {1, hidden};
   head = {text.vocab_size, hidden};

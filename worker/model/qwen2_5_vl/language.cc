@@ -36,7 +36,7 @@ QwenLanguage<T>::QwenLanguage(const QwenConfig& config, const CpuLimits& limits,
   hidden_ = arena.take<T>(rows * config_.hidden_size);
   normed_ = arena.take<T>(rows * config_.hidden_size);
   attended_ = arena.take<T>(rows * config_.hidden_size);
-  qkv_ = arena.take<T>(rows * qkv_width());
+  qkv_ = arena.take<T>(rows * config_.qkv_width());
   gate_up_ = arena.take<T>(rows * 2 * config_.intermediate_size);
   inner_ = arena.take<T>(rows * config_.intermediate_size);
   cos_ = arena.take<float>(rows * config_.head_dim() / 2);
@@ -121,8 +121,8 @@ void QwenLanguage<T>::run_layer(const Layer& weights, std::int64_t layer, KvPool
   const std::int64_t width = config_.hidden_size;
   parallel_rms_norm(hidden_, weights.norm1, normed_, total_, width, eps);
   parallel_linear(weights.qkv, normed_, qkv_, total_, scratch_);
-  parallel_rope(qkv_, qkv_width(), cos_, sin_, total_, config_.num_heads + config_.num_kv_heads,
-                config_.head_dim(), false);
+  parallel_rope(qkv_, config_.qkv_width(), cos_, sin_, total_,
+                config_.num_heads + config_.num_kv_heads, config_.head_dim(), false);
   store_kv(layer, kv);
   attend(layer, kv);
   parallel_linear(weights.o, attended_, normed_, total_, scratch_);
@@ -139,8 +139,8 @@ void QwenLanguage<T>::store_kv(std::int64_t layer, KvPool<T>& kv) {
   const std::int64_t q_width = config_.num_heads * config_.head_dim();
   const std::int64_t kv_width = config_.num_kv_heads * config_.head_dim();
   for (const Rows& rows : rows_) {
-    const T* from = qkv_ + rows.first * qkv_width() + q_width;
-    for (std::int64_t i = 0; i < rows.count; ++i, from += qkv_width())
+    const T* from = qkv_ + rows.first * config_.qkv_width() + q_width;
+    for (std::int64_t i = 0; i < rows.count; ++i, from += config_.qkv_width())
       kv.store(layer, rows.chunk->blocks, rows.chunk->context_tokens + i, from, from + kv_width);
   }
 }
@@ -149,7 +149,7 @@ void QwenLanguage<T>::store_kv(std::int64_t layer, KvPool<T>& kv) {
 template <class T>
 void QwenLanguage<T>::attend(std::int64_t layer, const KvPool<T>& kv) {
   AttentionTask<T> all;
-  all.q_stride = qkv_width();
+  all.q_stride = config_.qkv_width();
   all.out_stride = config_.hidden_size;
   all.group = config_.num_heads / config_.num_kv_heads;
   all.dim = config_.head_dim();
@@ -161,7 +161,7 @@ void QwenLanguage<T>::attend(std::int64_t layer, const KvPool<T>& kv) {
     const Rows& rows = rows_[piece.rows];
     AttentionTask<T> task = all;
     const std::int64_t first_value = piece.head * all.group * all.dim;
-    task.q = qkv_ + rows.first * qkv_width() + first_value;
+    task.q = qkv_ + rows.first * config_.qkv_width() + first_value;
     task.out = attended_ + rows.first * config_.hidden_size + first_value;
     task.kv = kv.panels(layer, piece.head, rows.chunk->blocks);
     task.visible = rows.chunk->context_tokens + 1;

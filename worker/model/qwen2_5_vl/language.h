@@ -69,10 +69,6 @@ class QwenLanguage {
   void attend(std::int64_t layer, const KvPool<T>& kv);
   LogitsView project_last();
 
-  std::int64_t qkv_width() const {
-    return (config_.num_heads + 2 * config_.num_kv_heads) * config_.head_dim();
-  }
-
   QwenTextConfig config_;
   CpuLimits limits_;
   Scratch scratch_;
