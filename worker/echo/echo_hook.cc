@@ -76,7 +76,7 @@ std::optional<EchoHook> find_echo_hook(const GenerateRequest& request) {
 }
 
 std::optional<EchoHook> find_echo_hook(const ImageView& image) {
-  constexpr std::uint64_t kLongest = 48;  // bytes of a hook with the largest numbers
+  constexpr std::uint64_t kLongest = 48;  // bytes; no hook is longer, with the largest numbers 36
   const std::uint64_t bytes = std::uint64_t{3} * image.width * image.height;
   const std::string_view text(reinterpret_cast<const char*>(image.pixels),
                               std::min(bytes, kLongest));

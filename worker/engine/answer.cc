@@ -6,15 +6,15 @@
 
 namespace facet {
 
-Answer::Answer(const SamplingParams& params, std::uint32_t max_tokens,
-               const std::vector<std::int32_t>& eos_token_ids, const Tokenizer& tokenizer)
+Answer::Answer(const SamplingParams& params, const std::vector<std::int32_t>& eos_token_ids,
+               const Tokenizer& tokenizer)
     : eos_token_ids_(&eos_token_ids),
       text_(tokenizer),
       stops_(params.stop),
       min_tokens_(params.min_tokens),
-      max_tokens_(max_tokens),
+      max_tokens_(params.max_tokens),
       ignore_eos_(params.ignore_eos) {
-  FACET_CHECK(max_tokens > 0);
+  FACET_CHECK(max_tokens_ > 0);
 }
 
 bool Answer::is_eos(std::int32_t token) const {

@@ -15,9 +15,9 @@ namespace facet {
 
 class Answer {
  public:
-  // `eos_token_ids` and `tokenizer` outlive the answer. `max_tokens` is above 0.
-  Answer(const SamplingParams& params, std::uint32_t max_tokens,
-         const std::vector<std::int32_t>& eos_token_ids, const Tokenizer& tokenizer);
+  // `eos_token_ids` and `tokenizer` outlive the answer. params.max_tokens is above 0.
+  Answer(const SamplingParams& params, const std::vector<std::int32_t>& eos_token_ids,
+         const Tokenizer& tokenizer);
 
   // The text that became certain with this token: whole characters, before any stop string.
   std::string append(std::int32_t token);

@@ -59,7 +59,7 @@ Status ModelEngine::add(SequenceSpec spec) {
   sequence.priority = spec.request.priority;
   auto active = std::make_unique<Active>(
       Active{std::move(spec), std::move(sequence), std::move(sampler),
-             Answer(params, max_tokens, parts_.sampling.eos_token_ids, parts_.input->tokenizer())});
+             Answer(params, parts_.sampling.eos_token_ids, parts_.input->tokenizer())});
   replay(*active);
   const Sequence* key = &active->sequence;
   if (!active->ends) scheduler_.add(active->sequence);

@@ -207,8 +207,7 @@ Status ModelEngine::collect_oldest(Updates& updates) {
 void ModelEngine::take_token(Active& active, const ChosenToken& chosen, Updates& updates) {
   if (chosen.saw_nan) {
     scheduler_.discard(active.sequence);
-    finish_error(active, Error(Code::kInternal, "the model computed a logit that is not a number"),
-                 updates);
+    finish_error(active, Error(Code::kInternal, kNanLogitMessage), updates);
     return;
   }
   FACET_CHECK(chosen.token >= 0 && chosen.token < parts_.sampling.vocab_size);

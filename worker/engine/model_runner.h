@@ -75,6 +75,9 @@ struct SequenceChunk {
   std::uint32_t answer_index = 0;  // of that token: counter of its draw, compared with min_tokens
 };
 
+// What a request hears whose token could not be chosen.
+inline constexpr const char* kNanLogitMessage = "the model computed a logit that is not a number";
+
 struct ChosenToken {
   std::int32_t token = 0;
   bool saw_nan = false;  // a logit was not a number: no token was chosen

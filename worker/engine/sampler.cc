@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
-#include <numeric>
+#include <ranges>
 #include <string>
 
 #include "common/base/check.h"
@@ -130,7 +130,7 @@ void Sampler::apply_penalties(std::span<float> scores) const {
 Result<std::int32_t> Sampler::choose(std::span<const float> logits,
                                      std::vector<float>& scratch) const {
   if (std::any_of(logits.begin(), logits.end(), [](float x) { return std::isnan(x); }))
-    return Error(Code::kInternal, "the model computed a logit that is not a number");
+    return Error(Code::kInternal, kNanLogitMessage);
   std::span<const float> scores = logits;
   if (changes_scores()) {
     scratch.assign(logits.begin(), logits.end());
@@ -175,16 +175,15 @@ void add_logprobs(std::span<const float> logits, std::int32_t count, ChosenToken
     return static_cast<float>(static_cast<double>(logits[static_cast<std::size_t>(token)]) - norm);
   };
   chosen.logprob = logprob(chosen.token);
-  std::vector<std::int32_t> order(logits.size());
-  std::iota(order.begin(), order.end(), 0);
-  const auto end = order.begin() + std::min<std::ptrdiff_t>(count, std::ssize(order));
-  std::partial_sort(order.begin(), end, order.end(), [&](std::int32_t a, std::int32_t b) {
-    const float left = logits[static_cast<std::size_t>(a)];
-    const float right = logits[static_cast<std::size_t>(b)];
-    return left != right ? left > right : a < b;
-  });
-  for (auto token = order.begin(); token != end; ++token)
-    chosen.top.push_back({*token, logprob(*token)});
+  const auto all = static_cast<std::int32_t>(logits.size());
+  std::vector<std::int32_t> best_tokens(static_cast<std::size_t>(std::min(count, all)));
+  std::ranges::partial_sort_copy(std::views::iota(0, all), best_tokens,
+                                 [&](std::int32_t a, std::int32_t b) {
+                                   const float left = logits[static_cast<std::size_t>(a)];
+                                   const float right = logits[static_cast<std::size_t>(b)];
+                                   return left != right ? left > right : a < b;
+                                 });
+  for (const std::int32_t token : best_tokens) chosen.top.push_back({token, logprob(token)});
 }
 
 }  // namespace

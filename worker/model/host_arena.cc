@@ -54,10 +54,9 @@ HostArena::~HostArena() {
 }
 
 void* HostArena::take_bytes(std::uint64_t bytes) {
-  const std::uint64_t rounded = (bytes + kAlignment - 1) / kAlignment * kAlignment;
-  FACET_CHECK_MSG(rounded <= size_ - used_, "a piece that the memory plan did not count");
+  FACET_CHECK_MSG(bytes <= size_ - used_, "a piece that the memory plan did not count");
   void* piece = base_ + used_;
-  used_ += rounded;
+  used_ += bytes;
   return piece;
 }
 

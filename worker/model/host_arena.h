@@ -8,13 +8,12 @@
 #include "common/base/check.h"
 #include "common/base/result.h"
 #include "worker/engine/engine.h"
+#include "worker/engine/host_layout.h"
 
 namespace facet {
 
 class HostArena {
  public:
-  static constexpr std::size_t kAlignment = 64;  // of every piece: a line of the cache
-
   // Zeroed and resident when this returns. kExhausted: needs and has. Ticks while it touches.
   static Result<HostArena> reserve(std::uint64_t bytes, const ProgressTick& tick);
 
@@ -28,14 +27,14 @@ class HostArena {
   template <class T>
   T* take(std::int64_t count) {
     FACET_CHECK(count >= 0);
-    return static_cast<T*>(take_bytes(static_cast<std::uint64_t>(count) * sizeof(T)));
+    return static_cast<T*>(take_bytes(piece_bytes(count, sizeof(T))));
   }
 
   std::uint64_t size() const { return size_; }
   std::uint64_t used() const { return used_; }
 
  private:
-  void* take_bytes(std::uint64_t bytes);
+  void* take_bytes(std::uint64_t bytes);  // of a whole piece
 
   std::byte* base_ = nullptr;
   std::uint64_t size_ = 0;

@@ -41,6 +41,11 @@ Result<ModelFiles> read_files(const std::string& directory) {
   return files;
 }
 
+// On a CPU: libtorch multiplies where there are units for bf16 that only its matrix library uses.
+bool library_multiplies(bool bf16) {
+  return bf16 && cpu_has_bf16();
+}
+
 // Of a GPU's free memory, when no budget is given.
 constexpr double kShareOfFreeGpu = 0.92;
 
@@ -73,7 +78,7 @@ Result<MemoryPlan> make_plan(const StartOptions& options, const ModelFiles& file
     request.budget_bytes = static_cast<std::uint64_t>(static_cast<double>(available_memory()) *
                                                       kShareOfFreeMemory / workers);
   request.bf16 = options.dtype == Dtype::kBf16 || (options.dtype == Dtype::kAuto && cpu_has_bf16());
-  request.library_products = request.bf16 && cpu_has_bf16();
+  request.library_products = library_multiplies(request.bf16);
   return plan_qwen(files.config, files.image_settings, request);
 }
 
@@ -102,7 +107,7 @@ RunnerOptions runner_options(const MemoryPlan& plan, const QwenImageSettings& im
   options.context_tokens = plan.max_model_len;
   options.image_tokens = plan.image_tokens_max;
   options.bf16 = plan.dtype == "bf16";
-  options.library_products = options.bf16 && cpu_has_bf16();
+  options.library_products = library_multiplies(options.bf16);
   options.threads = plan.threads;
   options.devices = {plan.device};
   return options;

@@ -12,8 +12,8 @@
 
 namespace facet {
 
-// What `--plan` and the engine share. `num_workers` divides cores and, without a budget in the
-// configuration, host memory.
+// What `--plan` and the engine share. worker.count divides cores and, without a budget in the
+// configuration, a CPU worker's memory.
 struct StartOptions {
   std::string directory;
   WorkerConfig worker;

@@ -21,10 +21,6 @@ float half_value(std::uint16_t bits) {
   return std::bit_cast<float>(sign | wide << 23 | mantissa << 13);
 }
 
-float bf16_value(std::uint16_t bits) {
-  return std::bit_cast<float>(static_cast<std::uint32_t>(bits) << 16);
-}
-
 void put(float value, float& to) {
   to = value;
 }
@@ -49,7 +45,7 @@ void convert_values(TensorDtype dtype, const std::byte* from, std::int64_t count
     case TensorDtype::kF32:
       return convert<float>(from, count, to, [](float x) { return x; });
     case TensorDtype::kBf16:
-      return convert<std::uint16_t>(from, count, to, bf16_value);
+      return convert<Bf16>(from, count, to, to_float);
     case TensorDtype::kF16:
       return convert<std::uint16_t>(from, count, to, half_value);
     default:

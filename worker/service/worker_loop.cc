@@ -206,7 +206,7 @@ Status WorkerLoop::work() {
   // A broker that does not keep up: no further step until it took the last one. Without a broker
   // the engine goes on for as long as its output can be kept.
   const bool is_full = is_connected() && !link_->has_room();
-  if (!is_full && is_resumed_ && log_.has_unsent()) FACET_TRY_STATUS(report());
+  FACET_TRY_STATUS(report());
   if (is_full || log_.num_tokens() >= kMaxKeptTokens) {
     around_.page.tick(WorkerPhase::kIdle);
     wait(kIdleRest);

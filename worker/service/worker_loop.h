@@ -53,7 +53,8 @@ class WorkerLoop {
   Status step();
   Status rest();
   void wait(Nanos timeout);
-  // Sends what the log has to say as Step messages, as long as there is room.
+  // One Step message of what the log has not sent, once the broker has answered the hello and if
+  // there is room; what is more than a message holds waits for the next call.
   Status report();
   // Ends a dispatch that never reached the engine.
   void end_early(const Dispatch& command, SequenceEnd::Kind kind, const Error& error);

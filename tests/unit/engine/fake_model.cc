@@ -193,7 +193,7 @@ ExpectedAnswer expected(const SequenceSpec& spec, std::int32_t eos) {
   const SamplingParams& params = spec.request.sampling;
   const SamplingDefaults defaults{1.0, {eos}, kFakeVocab};
   Sampler sampler(params, defaults, prompt.token_ids);
-  Answer answer(params, params.max_tokens, defaults.eos_token_ids, kInput.tokenizer());
+  Answer answer(params, defaults.eos_token_ids, kInput.tokenizer());
   std::vector<float> scratch;
   ExpectedAnswer out;
   while (!answer.ended()) {

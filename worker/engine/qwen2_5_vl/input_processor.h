@@ -1,4 +1,4 @@
-// Prompts and pixels of Qwen2.5-VL.
+// Prompts of Qwen2.5-VL: tokens and positions, and how many of them each image takes.
 #pragma once
 
 #include <memory>
@@ -22,7 +22,7 @@ struct QwenInputLimits {
   std::uint32_t max_images = 0;
 };
 
-// Reads tokenizer, chat template and image settings from the model's directory.
+// Reads tokenizer and chat template from the model's directory.
 Result<std::unique_ptr<InputProcessor>> make_qwen_input_processor(const std::string& directory,
                                                                   const QwenConfig& config,
                                                                   const QwenImageSettings& settings,

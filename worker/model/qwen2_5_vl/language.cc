@@ -10,9 +10,6 @@
 namespace facet {
 namespace {
 
-// Query rows of one piece of attention: enough to share the keys, few enough to share the work.
-constexpr std::int64_t kPieceRows = 4 * kMaxTileRows;
-
 void widen(const float* from, float* to, std::int64_t count) {
   if (from != to) std::copy_n(from, count, to);
 }
@@ -47,8 +44,8 @@ QwenLanguage<T>::QwenLanguage(const QwenConfig& config, const CpuLimits& limits,
   // As many as there can be, so that no step makes them grow.
   rows_.reserve(static_cast<std::size_t>(limits.step_chunks));
   const std::int64_t group = config_.num_heads / config_.num_kv_heads;
-  pieces_.reserve(static_cast<std::size_t>(config_.num_kv_heads *
-                                           (limits.step_chunks + rows * group / kPieceRows + 1)));
+  pieces_.reserve(static_cast<std::size_t>(
+      config_.num_kv_heads * (limits.step_chunks + rows * group / kAttentionRows + 1)));
 }
 
 template <class T>
@@ -111,8 +108,9 @@ void QwenLanguage<T>::cut_into_pieces() {
   pieces_.clear();
   for (std::size_t i = 0; i < rows_.size(); ++i)
     for (std::int64_t head = 0; head < config_.num_kv_heads; ++head)
-      for (std::int64_t begin = 0; begin < rows_[i].count * group; begin += kPieceRows)
-        pieces_.push_back({i, head, begin, std::min(begin + kPieceRows, rows_[i].count * group)});
+      for (std::int64_t begin = 0; begin < rows_[i].count * group; begin += kAttentionRows)
+        pieces_.push_back(
+            {i, head, begin, std::min(begin + kAttentionRows, rows_[i].count * group)});
 }
 
 template <class T>

@@ -190,7 +190,6 @@ void QwenVision<T>::attend_windows() {
 // Keys and values of all heads are laid out first, then shared by tiles of query rows.
 template <class T>
 void QwenVision<T>::attend_images() {
-  constexpr std::int64_t kRowsAtOnce = 4 * kMaxTileRows;
   constexpr std::int64_t kPanelsAtOnce = 16;
   const std::int64_t panel_values = kPanel * padded_to_panel(config_.head_dim());
   const auto body = host_gemm<T>().attend;
@@ -208,14 +207,14 @@ void QwenVision<T>::attend_images() {
       fill_panels(window, panel * kPanel, rows, head, panels_of(keys_, head) + panel * panel_values,
                   panels_of(head_values_, head) + panel * panel_values);
     });
-    const std::int64_t tiles = (window.count + kRowsAtOnce - 1) / kRowsAtOnce;
+    const std::int64_t tiles = (window.count + kAttentionRows - 1) / kAttentionRows;
     parallel_items(tiles * config_.num_heads, [&](std::int64_t i, int thread) {
       const std::int64_t head = i / tiles;
       KvPanels<T> kv;
       kv.keys = panels_of(keys_, head);
       kv.values = panels_of(head_values_, head);
-      const std::int64_t first = i % tiles * kRowsAtOnce;
-      body(task_of(window, head, kv), first, std::min(first + kRowsAtOnce, window.count),
+      const std::int64_t first = i % tiles * kAttentionRows;
+      body(task_of(window, head, kv), first, std::min(first + kAttentionRows, window.count),
            scratch_.of(thread));
     });
   }
