@@ -43,7 +43,9 @@ class Request:
 def generate_message(request, next_index=0):
     parts = [{"type": "image", "image": i} for i in range(len(request.images))]
     parts.append({"type": "text", "text": request.prompt})
-    messages = request.messages or [{"role": "user", "content": parts}]
+    messages = request.messages
+    if messages is None:
+        messages = [{"role": "user", "content": parts}]
     message = {"v": 1, "type": "generate", "id": request.id, "images": len(request.images),
                "messages": messages, "params": request.params,
                "next": next_index, "priority": request.priority}

@@ -67,7 +67,7 @@ WRONG = {
     "an unknown role":
         (ask([{"role": "narrator", "content": "x"}]), ("narrator", "system", "user")),
     "a role too long": (ask([{"role": "u" * 33, "content": "x"}]), ("role", "32")),
-    "no messages": (ask([]), ("empty",)),
+    "no messages": (ask([]), ("messages", "empty")),
     "an empty prompt": (ask([{"role": "user", "content": ""}]), ("prompt is empty",)),
     "empty parts": (ask(user("", "")), ("prompt is empty",)),
     "max_tokens 0": (ask(HELLO, {"max_tokens": 0}), ("max_tokens", "1")),
