@@ -24,8 +24,7 @@ void run_one(std::string_view input) {
   if (input.size() > kMaxInput) return;
   static GuardedBytes encoded_memory(kMaxInput);
   static GuardedBytes pixel_memory(3 * kLimits.max_pixels);
-  const auto encoded = encoded_memory.take(input.size(), 0);
-  if (!input.empty()) std::memcpy(encoded.data(), input.data(), input.size());
+  const auto encoded = encoded_memory.copy_of(input);
   const auto info = read_image_header(encoded, kLimits);
   if (!info || info->format != kFormat) return;  // fuzz_image_header asks those
   Status first;

@@ -76,8 +76,7 @@ std::vector<std::string> seeds() {
 void run_one(std::string_view input) {
   if (input.size() > kMaxInput) return;
   static GuardedBytes memory(kMaxInput);
-  const auto bytes = memory.take(input.size(), 0);
-  if (!input.empty()) std::memcpy(bytes.data(), input.data(), input.size());
+  const auto bytes = memory.copy_of(input);
   const auto xmp = read_xmp_orientation(bytes);
   FACET_CHECK(!xmp || *xmp <= 9);
   EncodedBytes tiff = bytes;

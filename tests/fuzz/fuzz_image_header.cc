@@ -37,8 +37,7 @@ std::vector<std::string> seeds() {
 void run_one(std::string_view input) {
   if (input.size() > kMaxInput) return;
   static GuardedBytes memory(kMaxInput);
-  const auto encoded = memory.take(input.size(), 0);
-  if (!input.empty()) std::memcpy(encoded.data(), input.data(), input.size());
+  const auto encoded = memory.copy_of(input);
   const auto info = read_image_header(encoded);
   if (!info) return check_refusal(info.error(), 240, kPlaces);
   check_info(*info, {});

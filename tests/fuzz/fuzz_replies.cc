@@ -3,6 +3,7 @@
 #include "common/protocol/limits.h"
 #include "common/protocol/text_check.h"
 #include "tests/fuzz/fuzz_target.h"
+#include "tests/fuzz/there_and_back.h"
 #include "tests/unit/protocol/samples.h"
 
 namespace facet::fuzz {
@@ -45,11 +46,7 @@ void run_one(std::string_view input) {
     return check_refusal(message.error(), kMaxErrorBytes, kPlaces);
   }
   check_message(*message);
-  const auto encode = [](const auto& one) { return encode_message(one); };
-  const std::string bytes = std::visit(encode, *message);
-  const auto again = decode_broker_message(bytes);
-  FACET_CHECK_MSG(again, "a message that was written cannot be read");
-  FACET_CHECK(again->index() == message->index() && std::visit(encode, *again) == bytes);
+  check_there_and_back(*message, decode_broker_message);
 }
 
 }  // namespace facet::fuzz

@@ -5,6 +5,7 @@
 #include "common/protocol/limits.h"
 #include "common/protocol/text_check.h"
 #include "tests/fuzz/fuzz_target.h"
+#include "tests/fuzz/there_and_back.h"
 #include "tests/unit/protocol/samples.h"
 
 namespace facet::fuzz {
@@ -98,11 +99,8 @@ void run_one(std::string_view input) {
   FACET_CHECK(salvaged && salvaged->index() == message->index());
   if (const auto* put = std::get_if<PutChunk>(&*message)) check_put(*put, chunk_bytes);
   if (const auto* request = std::get_if<GenerateRequest>(&*message)) check_request(*request);
-  const auto encode = [](const auto& one) { return encode_message(one); };
-  const std::string bytes = std::visit(encode, *message);
-  const auto again = decode_client_message(bytes, frame);
-  FACET_CHECK_MSG(again, "a message that was written cannot be read");
-  FACET_CHECK(std::visit(encode, *again) == bytes);
+  check_there_and_back(
+      *message, [&frame](const std::string& bytes) { return decode_client_message(bytes, frame); });
 }
 
 }  // namespace facet::fuzz

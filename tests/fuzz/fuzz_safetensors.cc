@@ -4,23 +4,16 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#include <cstring>
 #include <nlohmann/json.hpp>
 #include <set>
 
 #include "common/base/check.h"
 #include "tests/fuzz/fuzz_target.h"
+#include "tests/unit/checkpoint/safetensors_bytes.h"
 #include "worker/checkpoint/safetensors.h"
 
 namespace facet::fuzz {
 namespace {
-
-std::string file_of(const std::string& header, const std::string& data) {
-  const std::uint64_t length = header.size();
-  std::string bytes(8, '\0');
-  std::memcpy(bytes.data(), &length, 8);
-  return bytes + header + data;
-}
 
 // A file in memory under a path, as long as this lives.
 class MemoryFile {
@@ -48,7 +41,7 @@ std::string rewritten(const SafetensorsFile& file) {
                            {"shape", tensor.shape},
                            {"data_offsets", {begin, data.size()}}};
   }
-  return file_of(header.dump(), data);
+  return safetensors_bytes(header.dump(), data);
 }
 
 void check_tensors(const SafetensorsFile& file, std::size_t file_bytes) {
@@ -77,15 +70,15 @@ void check_tensors(const SafetensorsFile& file, std::size_t file_bytes) {
 
 std::vector<std::string> seeds() {
   const std::string data(16, 'x');
-  return {file_of(R"({"__metadata__":{"format":"pt"},"b":{"dtype":"BF16","shape":[2,2],)"
-                  R"("data_offsets":[8,16]},"a":{"dtype":"F32","shape":[2],)"
-                  R"("data_offsets":[0,8]}})",
-                  data),
-          file_of(R"({"a":{"dtype":"U8","shape":[0,7],"data_offsets":[0,0]}})", ""),
-          file_of(R"({"a":{"dtype":"I64","shape":[],"data_offsets":[0,8]},)"
-                  R"("a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}})",
-                  data.substr(8)),
-          file_of("{}", ""), file_of("{}   ", "")};
+  return {safetensors_bytes(R"({"__metadata__":{"format":"pt"},"b":{"dtype":"BF16","shape":[2,2],)"
+                            R"("data_offsets":[8,16]},"a":{"dtype":"F32","shape":[2],)"
+                            R"("data_offsets":[0,8]}})",
+                            data),
+          safetensors_bytes(R"({"a":{"dtype":"U8","shape":[0,7],"data_offsets":[0,0]}})", ""),
+          safetensors_bytes(R"({"a":{"dtype":"I64","shape":[],"data_offsets":[0,8]},)"
+                            R"("a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}})",
+                            data.substr(8)),
+          safetensors_bytes("{}", ""), safetensors_bytes("{}   ", "")};
 }
 
 void run_one(std::string_view input) {

@@ -38,7 +38,6 @@ class Dice {
     for (int i = 0; i < 4; ++i) value = value << 8 | byte();
     return value;
   }
-  bool is_empty() const { return input_.empty(); }
 
  private:
   std::string_view& input_;

@@ -3,16 +3,16 @@
 #include "common/protocol/limits.h"
 #include "common/protocol/text_check.h"
 #include "tests/fuzz/fuzz_target.h"
+#include "tests/fuzz/there_and_back.h"
 #include "tests/unit/protocol/samples.h"
 
 namespace facet::fuzz {
 namespace {
 
 constexpr std::string_view kPlaces[] = {
-    "message",  "v:",        "type:",   "id:",      "attempt:", "request",
-    "images",   "committed", "worker:", "credits",  "pid:",     "model",
-    "incarnat", "held",      "step:",   "running:", "kv_",      "updates",  "sequences",
-    "settled"};
+    "message",   "v:",       "type:",   "id:",     "attempt:",  "request",  "images",
+    "committed", "worker:",  "credits", "pid:",    "model",     "incarnat", "held",
+    "step:",     "running:", "kv_",     "updates", "sequences", "settled"};
 
 void check_step(const Step& step) {
   for (const SequenceUpdate& update : step.updates) {
@@ -35,11 +35,7 @@ bool check(std::string_view input, Decode decode) {
   } else if (const auto* dispatch = std::get_if<Dispatch>(&*message)) {
     FACET_CHECK(dispatch->images.size() == dispatch->request.num_images);
   }
-  const auto encode = [](const auto& one) { return encode_message(one); };
-  const std::string bytes = std::visit(encode, *message);
-  const Result<Message> again = decode(bytes);
-  FACET_CHECK_MSG(again, "a message that was written cannot be read");
-  FACET_CHECK(std::visit(encode, *again) == bytes);
+  check_there_and_back(*message, decode);
   return true;
 }
 

@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <cstring>
 #include <span>
+#include <string_view>
 
 #include "common/base/check.h"
 
@@ -35,6 +36,13 @@ class GuardedBytes {
     std::memset(run - kMargin, kMark, kMargin);
     std::memset(run, fill, bytes);
     return {run, bytes};
+  }
+
+  // The last bytes, with these in them.
+  std::span<std::uint8_t> copy_of(std::string_view bytes) {
+    const auto run = take(bytes.size(), 0);
+    if (!bytes.empty()) std::memcpy(run.data(), bytes.data(), bytes.size());
+    return run;
   }
 
   static void check_margin(std::span<const std::uint8_t> run) {

@@ -129,7 +129,6 @@ ParityGoldens read_parity_goldens(const std::string& folder, const std::string& 
   };
   goldens.bf16_sdpa = spread("sdpa");
   goldens.bf16_eager = spread("eager");
-  goldens.bf16_sdpa_eager = spread("sdpa_eager");
   goldens.logits_ = read_packed(path + ".logits", root.at("logit_scale"));
   goldens.rows_ = read_packed(path + ".rows", root.at("logit_scale"));
   goldens.vocab_size = goldens.rows_.size() / (goldens.row_cases * goldens.row_steps.size());
@@ -154,6 +153,17 @@ ImageView ImageShelf::view(const std::string& name) {
   const XXH128_hash_t hash = XXH3_128bits(pixels.bytes.data(), pixels.bytes.size());
   return {pixels.bytes.data(), pixels.width, pixels.height,
           hash.high64,         hash.low64,   [] { return true; }};
+}
+
+SequenceSpec spec_of(const GoldenPrompt& golden, std::size_t num_tokens, ImageShelf& shelf) {
+  SequenceSpec spec;
+  spec.id = RequestId::random();
+  spec.request.messages = golden.messages;
+  spec.request.num_images = static_cast<std::uint32_t>(golden.images.size());
+  spec.request.sampling.max_tokens = static_cast<std::uint32_t>(num_tokens);
+  spec.request.sampling.ignore_eos = true;
+  for (const std::string& image : golden.images) spec.images.push_back(shelf.view(image));
+  return spec;
 }
 
 }  // namespace facet

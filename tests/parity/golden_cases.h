@@ -20,9 +20,12 @@ struct RgbPixels {
 // Aborts with a message when the file is no PNG.
 RgbPixels read_png(const std::string& path);
 
-struct GoldenCase {
+struct GoldenPrompt {
   std::vector<Message> messages;
   std::vector<std::string> images;  // paths under the golden's folder, in the order of the parts
+};
+
+struct GoldenCase : GoldenPrompt {
   double repetition_penalty = 1.0;
   std::vector<std::int32_t> prompt_ids;
   std::vector<std::int32_t> output_ids;
@@ -34,9 +37,7 @@ std::vector<GoldenCase> read_golden_cases(const std::string& path);
 
 // A file of scripts/make_parity_goldens.py: long answers and their logits.
 struct ParityGoldens {
-  struct Case {
-    std::vector<Message> messages;
-    std::vector<std::string> images;
+  struct Case : GoldenPrompt {
     std::uint32_t prompt_tokens = 0;
     std::uint32_t prompt_crc32 = 0;  // of the ids as little-endian int32
     std::vector<std::int32_t> output_ids;
@@ -55,7 +56,7 @@ struct ParityGoldens {
   std::size_t row_cases = 0;
   std::size_t vocab_size = 0;
   double sdpa_max_difference = 0.0;  // of the reference's two fp32 paths
-  Spread bf16_sdpa, bf16_eager, bf16_sdpa_eager;
+  Spread bf16_sdpa, bf16_eager;
 
   float chosen_logit(std::size_t number, std::size_t step) const;
   float probe_logit(std::size_t number, std::size_t step) const;  // of probe_token(step)
@@ -82,5 +83,8 @@ class ImageShelf {
   std::string folder_;
   std::map<std::string, RgbPixels> images_;
 };
+
+// The prompt under a random id, greedy, always `num_tokens` long. Its images stay with the shelf.
+SequenceSpec spec_of(const GoldenPrompt& golden, std::size_t num_tokens, ImageShelf& shelf);
 
 }  // namespace facet

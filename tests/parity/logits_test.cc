@@ -35,15 +35,7 @@ class ForcedRun {
 
   // Logits of the steps [first, end) of a case, once run() is called.
   void add(std::size_t number, std::size_t first, std::size_t end) {
-    const ParityGoldens::Case& golden = goldens_.cases[number];
-    Held held{number, first, {}};
-    held.spec.id = RequestId::random();
-    held.spec.request.messages = golden.messages;
-    held.spec.request.num_images = static_cast<std::uint32_t>(golden.images.size());
-    held.spec.request.sampling.max_tokens = static_cast<std::uint32_t>(end);
-    held.spec.request.sampling.ignore_eos = true;
-    for (const std::string& image : golden.images) held.spec.images.push_back(shelf_.view(image));
-    start(std::move(held));
+    start({number, first, spec_of(goldens_.cases[number], end, shelf_)});
   }
 
   void run() {

@@ -26,14 +26,9 @@ const std::vector<GoldenCase>& golden() {
   return kCases;
 }
 
-SequenceSpec spec_of(const GoldenCase& golden_case, ImageShelf& shelf) {
-  SequenceSpec spec;
-  spec.request.messages = golden_case.messages;
-  spec.request.num_images = static_cast<std::uint32_t>(golden_case.images.size());
-  spec.request.sampling.max_tokens = static_cast<std::uint32_t>(golden_case.output_ids.size());
+SequenceSpec whole_answer(const GoldenCase& golden_case, ImageShelf& shelf) {
+  SequenceSpec spec = spec_of(golden_case, golden_case.output_ids.size(), shelf);
   spec.request.sampling.repetition_penalty = golden_case.repetition_penalty;
-  spec.request.sampling.ignore_eos = true;
-  for (const std::string& image : golden_case.images) spec.images.push_back(shelf.view(image));
   return spec;
 }
 
@@ -48,7 +43,7 @@ void expect_golden(const GoldenCase& expected, const DrivenAnswer& answer, std::
 void expect_all_batched(Engine& engine) {
   ImageShelf shelf(parity_data());
   std::vector<SequenceSpec> specs;
-  for (const GoldenCase& golden_case : golden()) specs.push_back(spec_of(golden_case, shelf));
+  for (const GoldenCase& golden_case : golden()) specs.push_back(whole_answer(golden_case, shelf));
   const auto answers = drive(engine, std::move(specs));
   for (std::size_t i = 0; i < answers.size(); ++i) expect_golden(golden()[i], answers[i], i);
   const Status conserved = engine.check_conservation();
@@ -72,7 +67,7 @@ TEST(Parity, EachCaseAlone) {
   ASSERT_NE(engine, nullptr);
   ImageShelf shelf(parity_data());
   for (std::size_t i = 0; i < golden().size(); ++i) {
-    std::vector<SequenceSpec> one{spec_of(golden()[i], shelf)};
+    std::vector<SequenceSpec> one{whole_answer(golden()[i], shelf)};
     expect_golden(golden()[i], drive(*engine, std::move(one)).front(), i);
   }
 }
@@ -106,7 +101,7 @@ TEST(Parity, CommittedTokensAreContinued) {
   for (const std::size_t number : {0u, 12u, 23u, 31u}) {
     const GoldenCase& expected = golden()[number];
     for (const std::ptrdiff_t held : {1, 17, 63, 64}) {
-      SequenceSpec spec = spec_of(expected, shelf);
+      SequenceSpec spec = whole_answer(expected, shelf);
       const auto middle = expected.output_ids.begin() + held;
       spec.committed.assign(expected.output_ids.begin(), middle);
       spec.id = RequestId::random();
@@ -125,7 +120,7 @@ TEST(Parity, CommittedTokensAreContinued) {
   }
 }
 
-TEST(Parity, PromptTokensAndGrids) {
+TEST(Parity, PromptTokens) {
   const auto config = load_qwen_config(plain_directory());
   ASSERT_TRUE(config) << config.error().message;
   const auto settings = load_qwen_image_settings(plain_directory());
@@ -134,7 +129,7 @@ TEST(Parity, PromptTokensAndGrids) {
   ASSERT_TRUE(input) << input.error().message;
   ImageShelf shelf(parity_data());
   for (const GoldenCase& golden_case : golden()) {
-    const SequenceSpec spec = spec_of(golden_case, shelf);
+    const SequenceSpec spec = whole_answer(golden_case, shelf);
     const auto prompt = (*input)->build(spec.request, spec.images);
     ASSERT_TRUE(prompt) << prompt.error().message;
     EXPECT_EQ(prompt->token_ids, golden_case.prompt_ids);

@@ -6,6 +6,7 @@
 #include <filesystem>
 #include <fstream>
 
+#include "tests/unit/checkpoint/safetensors_bytes.h"
 #include "worker/checkpoint/checkpoint.h"
 
 namespace facet {
@@ -24,14 +25,9 @@ class SafetensorsTest : public ::testing::Test {
     std::ofstream(folder_ + "/" + name, std::ios::binary) << bytes;
     return folder_ + "/" + name;
   }
-  static std::string file_of(const std::string& header, const std::string& data) {
-    const std::uint64_t length = header.size();
-    std::string bytes(8, '\0');
-    std::memcpy(bytes.data(), &length, 8);
-    return bytes + header + data;
-  }
   void expect_refused(const std::string& header, const std::string& data, const std::string& why) {
-    const auto file = SafetensorsFile::open(write("bad.safetensors", file_of(header, data)));
+    const auto file =
+        SafetensorsFile::open(write("bad.safetensors", safetensors_bytes(header, data)));
     ASSERT_FALSE(file) << header;
     EXPECT_NE(file.error().message.find(why), std::string::npos) << file.error().message;
     EXPECT_NE(file.error().message.find("bad.safetensors"), std::string::npos);
@@ -46,7 +42,8 @@ const std::string kGood =
 const std::string kData(16, 'x');
 
 TEST_F(SafetensorsTest, ReadsAFile) {
-  const auto file = SafetensorsFile::open(write("good.safetensors", file_of(kGood, kData)));
+  const auto file =
+      SafetensorsFile::open(write("good.safetensors", safetensors_bytes(kGood, kData)));
   ASSERT_TRUE(file) << file.error().message;
   ASSERT_EQ(file->tensors().size(), 2u);
   EXPECT_EQ(file->tensors()[0].name, "a");
@@ -56,7 +53,7 @@ TEST_F(SafetensorsTest, ReadsAFile) {
 }
 
 TEST_F(SafetensorsTest, EveryTruncationIsRefused) {
-  const std::string whole = file_of(kGood, kData);
+  const std::string whole = safetensors_bytes(kGood, kData);
   for (std::size_t size = 0; size < whole.size(); ++size)
     EXPECT_FALSE(SafetensorsFile::open(write("cut.safetensors", whole.substr(0, size)))) << size;
   EXPECT_FALSE(SafetensorsFile::open(write("long.safetensors", whole + "x")));
@@ -96,15 +93,17 @@ TEST_F(SafetensorsTest, NestingEndsBeforeTheStackDoes) {
   const std::string name = deep.substr(0, 100) + "\\\"{";
   const auto file = SafetensorsFile::open(
       write("brackets.safetensors",
-            file_of("{\"" + name + R"(":{"dtype":"U8","shape":[2],"data_offsets":[0,2]}})", "12")));
+            safetensors_bytes(
+                "{\"" + name + R"(":{"dtype":"U8","shape":[2],"data_offsets":[0,2]}})", "12")));
   ASSERT_TRUE(file) << file.error().message;
   EXPECT_EQ(file->tensors()[0].bytes, 2u);
 }
 
 TEST_F(SafetensorsTest, MessagesStayShortAndInOneLine) {
   const std::string name = "line\\nbreak" + std::string(100'000, 'x');
-  const auto file = SafetensorsFile::open(write(
-      "long.safetensors", file_of("{\"" + name + "\":" + std::string(50'000, '3') + "}", "")));
+  const auto file = SafetensorsFile::open(
+      write("long.safetensors",
+            safetensors_bytes("{\"" + name + "\":" + std::string(50'000, '3') + "}", "")));
   ASSERT_FALSE(file);
   EXPECT_LT(file.error().message.size(), 1000u);
   EXPECT_EQ(file.error().message.find('\n'), std::string::npos);
@@ -124,7 +123,7 @@ TEST_F(SafetensorsTest, OverlapsAndHolesAreNamed) {
 }
 
 TEST_F(SafetensorsTest, HeaderLengthBeyondTheFileIsRefused) {
-  std::string bytes = file_of(kGood, kData);
+  std::string bytes = safetensors_bytes(kGood, kData);
   for (const std::uint64_t length :
        {std::uint64_t{1} << 40, ~std::uint64_t{0}, std::uint64_t{bytes.size()},
         std::uint64_t{bytes.size()} - 7, std::uint64_t{100'000'001}, std::uint64_t{0}}) {
@@ -139,7 +138,7 @@ TEST_F(SafetensorsTest, HeaderLengthBeyondTheFileIsRefused) {
 TEST_F(SafetensorsTest, ShardsMustAgreeWithTheirIndex) {
   const std::string index = "model.safetensors.index.json";
   EXPECT_EQ(Checkpoint::open(folder_).error().code, Code::kNotFound);
-  write("one.safetensors", file_of(kGood, kData));
+  write("one.safetensors", safetensors_bytes(kGood, kData));
   write(index, R"({"weight_map":{"a":"one.safetensors","b":"one.safetensors"}})");
   const auto good = Checkpoint::open(folder_);
   ASSERT_TRUE(good) << good.error().message;
@@ -162,7 +161,7 @@ TEST_F(SafetensorsTest, ShardsMustAgreeWithTheirIndex) {
     ASSERT_FALSE(refused) << bad;
     EXPECT_NE(refused.error().message.find(index), std::string::npos) << refused.error().message;
   }
-  write("two.safetensors", file_of(kGood, kData));
+  write("two.safetensors", safetensors_bytes(kGood, kData));
   write(index, R"({"weight_map":{"a":"one.safetensors","b":"two.safetensors"}})");
   const auto doubled = Checkpoint::open(folder_);
   ASSERT_FALSE(doubled);

@@ -20,6 +20,7 @@
 #include <string>
 #include <vector>
 
+#include "tests/unit/checkpoint/safetensors_bytes.h"
 #include "worker/checkpoint/checkpoint.h"
 #include "worker/checkpoint/qwen_tensors.h"
 #include "worker/engine/qwen2_5_vl/cpu_memory.h"
@@ -81,11 +82,8 @@ class FakeTensors {
     }
     std::string text = header.dump();
     if (text.size() % 2 == 0) text += ' ';  // tensors lie at odd addresses
-    const std::uint64_t length = text.size();
-    std::ofstream file(folder_.path + "/model.safetensors", std::ios::binary);
-    file.write(reinterpret_cast<const char*>(&length), 8);
-    file << text << data;
-    file.close();
+    std::ofstream(folder_.path + "/model.safetensors", std::ios::binary)
+        << safetensors_bytes(text, data);
     checkpoint_ = std::make_unique<Checkpoint>(Checkpoint::open(folder_.path).value());
     table = bind_qwen_tensors(*checkpoint_, config).value();
   }
@@ -322,8 +320,7 @@ TEST_P(Company, NanReachesNobodyElse) {
     if (with_sick) pieces.push_back({{7, 199, 8}, 0, {5}, {}});
     return steps.step(pieces).front();
   };
-  std::vector<std::int32_t> with_199 = healthy;
-  ASSERT_EQ(std::count(with_199.begin(), with_199.end(), 199), 0);
+  ASSERT_EQ(std::count(healthy.begin(), healthy.end(), 199), 0);
   Steps good(config, tensors.table, options_of(GetParam()));
   const auto want = run(good, false);
   const auto value = FakeTensors::random(1);
@@ -373,8 +370,6 @@ TEST(CpuRunner, NothingGrowsOnceItServes) {
   for (const bool library : {false, true}) {
     RunnerOptions options = options_of(library);
     options.library_products = library;
-    auto made = make_qwen_runner(config, tensors.table, options, kNoTick);
-    ASSERT_TRUE(made) << made.error().message;
     Steps steps(config, tensors.table, options);
     std::mt19937 random(7);
     const auto mixed = [&] {
@@ -422,13 +417,9 @@ TEST(CpuRunner, LoadingStaysWithinItsWindow) {
           {"dtype", "BF16"}, {"shape", spec.shape}, {"data_offsets", {at, at + bytes}}};
       at += bytes;
     }
-    const std::string text = header.dump();
-    const std::uint64_t length = text.size();
-    std::ofstream file(path, std::ios::binary);
-    file.write(reinterpret_cast<const char*>(&length), 8);
-    file << text;
-    file.flush();
-    std::filesystem::resize_file(path, 8 + length + at);
+    const std::string begin = safetensors_bytes(header.dump(), "");
+    std::ofstream(path, std::ios::binary) << begin;
+    std::filesystem::resize_file(path, begin.size() + at);
     ASSERT_GT(at, 350'000'000u);
   }
   RunnerOptions options = options_of(true);

@@ -7,45 +7,18 @@
 #include <cmath>
 #include <cstring>
 #include <limits>
-#include <random>
 #include <vector>
 
+#include "tests/unit/model/host_values.h"
 #include "worker/model/host_ops_variants.h"
 
 namespace facet {
 namespace {
 
-float value_of(float x) {
-  return x;
-}
-float value_of(Bf16 x) {
-  return to_float(x);
-}
-
-template <class T>
-T make(float x);
-template <>
-float make<float>(float x) {
-  return x;
-}
-template <>
-Bf16 make<Bf16>(float x) {
-  return to_bf16(x);
-}
-
 template <class T>
 constexpr double kTolerance = 4e-6;
 template <>
 constexpr double kTolerance<Bf16> = 1.2e-2;
-
-template <class T>
-std::vector<T> random_values(std::int64_t count, std::uint32_t seed, float scale = 1.0F) {
-  std::mt19937 random(seed);
-  std::normal_distribution<float> normal(0.0F, scale);
-  std::vector<T> values(static_cast<std::size_t>(count));
-  for (T& value : values) value = make<T>(normal(random));
-  return values;
-}
 
 template <class T>
 bool same_bits(const std::vector<T>& a, const std::vector<T>& b) {
@@ -210,13 +183,11 @@ TEST(HostGemm, Base) {
 }
 
 TEST(HostGemm, Avx2) {
-  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) check_variant(kHostAvx2);
+  if (has_avx2()) check_variant(kHostAvx2);
 }
 
 TEST(HostGemm, Avx512) {
-  if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-      __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl"))
-    check_variant(kHostAvx512);
+  if (has_avx512()) check_variant(kHostAvx512);
 }
 
 }  // namespace

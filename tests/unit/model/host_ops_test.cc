@@ -3,43 +3,14 @@
 
 #include <gtest/gtest.h>
 
-#include <bit>
 #include <cmath>
-#include <random>
 #include <vector>
 
+#include "tests/unit/model/host_values.h"
 #include "worker/model/host_ops_variants.h"
 
 namespace facet {
 namespace {
-
-float value_of(float x) {
-  return x;
-}
-float value_of(Bf16 x) {
-  return std::bit_cast<float>(static_cast<std::uint32_t>(x.bits) << 16);
-}
-
-template <class T>
-T make(float x);
-template <>
-float make<float>(float x) {
-  return x;
-}
-template <>
-Bf16 make<Bf16>(float x) {  // round to nearest even
-  const auto bits = std::bit_cast<std::uint32_t>(x);
-  return Bf16{static_cast<std::uint16_t>((bits + 0x7fffU + ((bits >> 16) & 1U)) >> 16)};
-}
-
-template <class T>
-std::vector<T> random_values(std::size_t count, std::uint32_t seed, float scale = 1.0F) {
-  std::mt19937 random(seed);
-  std::normal_distribution<float> normal(0.0F, scale);
-  std::vector<T> values(count);
-  for (T& value : values) value = make<T>(normal(random));
-  return values;
-}
 
 template <class T>
 constexpr double kTolerance = 3e-6;
@@ -139,13 +110,11 @@ TEST(HostOps, Base) {
 }
 
 TEST(HostOps, Avx2) {
-  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) check_variant(kHostAvx2);
+  if (has_avx2()) check_variant(kHostAvx2);
 }
 
 TEST(HostOps, Avx512) {
-  if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-      __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl"))
-    check_variant(kHostAvx512);
+  if (has_avx512()) check_variant(kHostAvx512);
 }
 
 // A hidden state of zeros and one of large values must stay finite.
