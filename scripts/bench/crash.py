@@ -29,10 +29,9 @@ sys.path.insert(0, os.path.join(ROOT, "tests", "integration"))
 
 import pool_oracle  # noqa: E402
 from pool_client import Client, Request  # noqa: E402
-from pool_daemon import Daemon, wait_until  # noqa: E402
+from pool_daemon import Daemon, wait_ready  # noqa: E402
 
 STEP_MS = 1.0
-DRIFT = "\x01drift "
 
 
 class Timed(Client):
@@ -48,7 +47,7 @@ def first_of_second_attempt(request):
     """Index of the first token that the first attempt would not have made."""
     prompt = pool_oracle.prompt_digest(request)
     pixels = pool_oracle.pixel_digest(request.images)
-    first = pool_oracle.xxh3(pool_oracle.number(prompt) + pool_oracle.number(1))
+    first = pool_oracle.drifted_digest(prompt, 1)
     for index, token in enumerate(request.tokens):
         if pool_oracle.step(request, first, pixels, request.tokens[:index]) != token:
             return index
@@ -56,10 +55,8 @@ def first_of_second_attempt(request):
 
 
 def once(daemon, client, number, index):
-    def all_ready():
-        return all(w["state"] == "ready" for w in client.status()["workers"])
-    wait_until(all_ready, 60, "workers ready")
-    request = Request(f"{DRIFT}{index}", [], {"max_tokens": 2000, "ignore_eos": True})
+    wait_ready(client, daemon.num_workers, 60)
+    request = Request(f"{pool_oracle.DRIFT}{index}", [], {"max_tokens": 2000, "ignore_eos": True})
     client.submit(request)
     client.poll_until(lambda: len(request.tokens) > 20, 30)
     busy = next(w for w in client.status()["workers"] if w["outstanding"])

@@ -23,7 +23,7 @@ sys.path.insert(0, os.path.join(ROOT, "tests", "integration"))
 
 from pool_case import jpeg  # noqa: E402
 from pool_client import Client  # noqa: E402
-from pool_daemon import Daemon, wait_until  # noqa: E402
+from pool_daemon import Daemon, wait_ready  # noqa: E402
 
 
 def measure(bench, daemon, *arguments):
@@ -44,8 +44,7 @@ def main():
                 worker="echo.token_us = 0\nmax_lanes = 64\ncredits = 128",
                 broker="record_ttl_s = 1") as daemon:
         client = Client(daemon.socket_path)
-        wait_until(lambda: all(w["state"] == "ready" for w in client.status()["workers"]), 30,
-                   "workers ready")
+        wait_ready(client, daemon.num_workers, 30)
         with tempfile.NamedTemporaryFile(suffix=".jpg") as image:
             image.write(jpeg(448, 448))
             image.flush()

@@ -40,9 +40,11 @@ import chaos_books
 import chaos_schedule
 import pool_oracle
 from chaos_client import ChaosClient, run_load
+from cli_harness import answers_of
 from pool_client import Client, Request
-from pool_daemon import Daemon, wait_until
+from pool_daemon import Daemon, wait_ready
 from pool_images import big_noise_png, draw, encode, mixed_images, write_folder
+from pool_oracle import DRIFT
 
 NUM_IMAGES = 120
 NUM_BIG = 6
@@ -50,7 +52,6 @@ MAX_QUESTIONS = 1000  # different ones, at most a quarter of the requests, which
 MIN_QUESTIONS = 200
 IN_FLIGHT = 84  # less than the credits of all workers: who loses its worker finds another
 STALL_S = 40.0  # nothing moved for so long: what is open is lost
-DRIFT = "\x01drift "  # makes an answer differ from attempt to attempt: worker/echo/README.md
 MIN_RETRIED = 0.3
 HAND = 1.4  # cards for each kill that is wanted: not every card finds its victim
 PR_SET_CHILD_SUBREAPER = 36
@@ -185,8 +186,7 @@ class Run:
 
     def ask_quietly(self, pool, questions):
         client = Client(pool.socket_path)
-        wait_until(lambda: sum(w["state"] == "ready" for w in client.status()["workers"])
-                   == pool.num_workers, 30, "workers ready")
+        wait_ready(client, pool.num_workers, 30)
         started = time.monotonic()
         client.run(questions, in_flight=IN_FLIGHT, timeout_s=60 + len(questions))
         seconds = time.monotonic() - started
@@ -304,15 +304,7 @@ def run_batch(pool, folder, out):
                           timeout=120, check=False)
     if done.returncode != 0:
         raise AssertionError(f"facet batch: exit {done.returncode}\n{done.stderr[-2000:]}")
-    lines = {}
-    with open(out, encoding="utf-8") as file:
-        for line in file:
-            entry = json.loads(line)
-            name = os.path.basename(entry["image"])
-            if name in lines:
-                raise AssertionError(f"{name} stands twice")
-            lines[name] = (entry["token_ids"], entry["text"], entry["finish_reason"])
-    return lines
+    return answers_of(out)
 
 
 def with_broker(bin_dir, broker):

@@ -3,7 +3,7 @@
 import os
 import time
 
-from pool_daemon import children_of, count_fds, program_of, state_of
+from pool_daemon import children_of, count_fds, family_of, program_of, state_of
 
 
 def threads_of(pid):
@@ -26,13 +26,6 @@ def shared_memory_of(pid):
             if len(words) == 6 and words[5].startswith(("/dev/shm/", "/memfd:")):
                 found.add(int(words[4]))
     return found
-
-
-def family_of(pid):
-    family = [pid]
-    for member in family:
-        family.extend(children_of(member))
-    return family
 
 
 def of_processes(pool):

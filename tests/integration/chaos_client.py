@@ -21,14 +21,18 @@ class ChaosClient(Client):
     """
 
     def __init__(self, socket_path, watches):
-        super().__init__(socket_path)
-        self.path = socket_path
         self.watches = watches
-        self.monitor = self.socket.get_monitor_socket(zmq.EVENT_DISCONNECTED) if watches else None
+        super().__init__(socket_path)
         self.open = {}
         self.violations = []
         self.statuses = {}  # the last of each epoch
         self.num_reconnects = 0
+
+    def connect(self):
+        super().connect()
+        self.monitor = None
+        if self.watches:
+            self.monitor = self.socket.get_monitor_socket(zmq.EVENT_DISCONNECTED)
 
     def close(self):
         if self.monitor is not None:
@@ -49,18 +53,10 @@ class ChaosClient(Client):
         request.sent, request.epoch = time.monotonic(), None
         self.attach(request, len(request.tokens))
 
-    def ask_for_status(self):
-        self.send({"v": 1, "type": "status"})
-
     def reconnect(self):
         self.close()
         self.num_reconnects += 1
-        self.socket = zmq.Context.instance().socket(zmq.DEALER)
-        self.socket.setsockopt(zmq.LINGER, 0)
-        self.socket.setsockopt(zmq.SNDHWM, 0)
-        if self.watches:
-            self.monitor = self.socket.get_monitor_socket(zmq.EVENT_DISCONNECTED)
-        self.socket.connect("ipc://" + self.path)
+        self.connect()
         self.last_heard = time.monotonic()
         for request in list(self.open.values()):
             if request.retry_at is None:

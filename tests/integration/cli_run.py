@@ -13,7 +13,7 @@ import tempfile
 import time
 
 from cli_harness import Facet, expect, expect_exit, run_cases
-from pool_daemon import Daemon, children_of, state_of, wait_until
+from pool_daemon import Daemon, everything_is_gone, family_of, wait_until
 from pool_images import mixed_images, write_folder
 
 BIN = sys.argv[1]
@@ -32,17 +32,6 @@ def echo_config(token_us):
                    '[ring]\ningest_bytes = "32MiB"\npixel_bytes = "64MiB"\n'
                    f'[broker]\nruntime_dir = "{WORK.name}/nobody"\n')
     return path
-
-
-def family_of(pid):
-    found = [pid]
-    for one in found:
-        found.extend(children_of(one))
-    return found
-
-
-def everything_is_gone(pids):
-    return all(state_of(p) in ("", "Z") for p in pids)
 
 
 def answers_with_a_daemon():

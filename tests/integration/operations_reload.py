@@ -7,7 +7,6 @@ cannot be put in effect.
 import os
 import re
 import signal
-import subprocess
 
 from pool_case import PoolTest, jpeg, run_tests
 from pool_client import Client, Request
@@ -17,11 +16,8 @@ ECHO = "echo.token_us = 2000"
 
 
 class Reloads(PoolTest):
-    def facet(self, daemon, *arguments):
-        done = subprocess.run([os.path.join(self.bin_dir, "facet"), *arguments, "--config",
-                               daemon.config], stdin=subprocess.DEVNULL, capture_output=True,
-                              text=True, timeout=60)
-        return done.returncode, done.stdout + done.stderr
+    def run_facet(self, daemon, *arguments):
+        return self.outcome(self.facet(daemon, *arguments))
 
     def edit(self, daemon, old, new):
         with open(daemon.config, encoding="utf-8") as file:
@@ -50,7 +46,7 @@ class Reloads(PoolTest):
         self.edit(daemon, "max_tokens_limit = 300",
                   "max_tokens_default = 20\nmax_tokens_limit = 40\ndispatch = \"round_robin\"")
         before = set(daemon.workers()) | {daemon.broker()}
-        code, output = self.facet(daemon, "reload")
+        code, output = self.run_facet(daemon, "reload")
         self.assertEqual(code, 0, output)
         self.assertIn("broker.max_tokens_limit: 300 -> 40", output)
         self.assertIn("broker.dispatch: \"least_loaded\" -> \"round_robin\"", output)
@@ -61,7 +57,7 @@ class Reloads(PoolTest):
         for request in running:
             self.assert_answer(request)
         self.assertEqual(before, set(daemon.workers()) | {daemon.broker()})
-        code, output = self.facet(daemon, "reload")
+        code, output = self.run_facet(daemon, "reload")
         self.assertEqual((code, output), (0, "no change: configuration 2 stays in effect\n"))
         # A new broker reads the same.
         os.kill(daemon.broker(), signal.SIGKILL)
@@ -77,7 +73,7 @@ class Reloads(PoolTest):
                                                     "max_tokens_limit = 40")
         self.edit(daemon, "count = 2", "count = 3\nmax_lanes = 5")
         self.edit(daemon, 'pixel_bytes = "128MiB"', 'pixel_bytes = "64MiB"')
-        code, output = self.facet(daemon, "reload")
+        code, output = self.run_facet(daemon, "reload")
         self.assertEqual(code, 1)
         for part in ("worker.count: 2 -> 3: only a restart of the daemon",
                      "worker.max_lanes: 16 -> 5: only new processes take that: "
@@ -85,7 +81,7 @@ class Reloads(PoolTest):
                      'ring.pixel_bytes: "128MiB" -> "64MiB"', "nothing has changed"):
             self.assertIn(part, output)
         self.assertNotIn("max_tokens_limit", output)
-        code, output = self.facet(daemon, "restart", "--rolling")
+        code, output = self.run_facet(daemon, "restart", "--rolling")
         self.assertEqual(code, 1)
         self.assertIn("worker.count: 2 -> 3", output)
         self.assertEqual(self.generation(client), 1)
@@ -97,9 +93,7 @@ class Reloads(PoolTest):
             good = file.read()
         # `facet --config` reads the file to find the daemon: here it goes by the socket.
         def reload():
-            done = subprocess.run([os.path.join(self.bin_dir, "facet"), "reload", "--socket",
-                                   daemon.socket_path], capture_output=True, text=True, timeout=60)
-            return done.returncode, done.stdout + done.stderr
+            return self.outcome(self.start_facet("reload", "--socket", daemon.socket_path))
         for text, said in (("[worker", "facet.toml:1"), (good + "\n[brocer]\n", "brocer"),
                            (good.replace("count = 1", "count = 1\nmax_lanes = 0\ncredits = -1"),
                             "worker.credits"), ("\0\1\2", "facet.toml"),
@@ -133,7 +127,7 @@ class Reloads(PoolTest):
         daemon, client = self.pool(workers=1, worker=ECHO)
         before = daemon.pids("facet-decoder")
         self.edit(daemon, "processes = 2", "processes = 1")
-        self.assertEqual(self.facet(daemon, "reload")[0], 0)
+        self.assertEqual(self.run_facet(daemon, "reload")[0], 0)
         client.run([Request(f"{i}", [jpeg()], {"max_tokens": 5}) for i in range(20)], timeout_s=60)
         wait_until(lambda: set(daemon.pids("facet-decoder")) - set(before), 20, "a new decoder")
         self.assert_rests(client)
@@ -141,7 +135,7 @@ class Reloads(PoolTest):
     def test_rolling_restart_takes_what_workers_read(self):
         daemon, client = self.pool(workers=2, worker=ECHO)
         self.edit(daemon, "count = 2", "count = 2\nmax_lanes = 3")
-        code, output = self.facet(daemon, "restart", "--rolling")
+        code, output = self.run_facet(daemon, "restart", "--rolling")
         self.assertEqual(code, 0, output)
         self.assertIn("worker.max_lanes: 16 -> 3", output)
         self.assertIn("configuration 2 is in effect", output)
@@ -158,7 +152,7 @@ class Reloads(PoolTest):
                     for i in range(4)]
         client.poll_until(lambda: all(r.tokens for r in requests), 20)
         self.edit(daemon, ECHO, ECHO + '\necho.memory = "4TiB"')
-        code, output = self.facet(daemon, "restart", "--rolling")
+        code, output = self.run_facet(daemon, "restart", "--rolling")
         self.assertEqual(code, 1, output)
         self.assertRegex(output, re.compile("worker 0 .*given up", re.S))
         client.poll_until(lambda: all(r.finished for r in requests), 60)

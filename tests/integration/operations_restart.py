@@ -7,33 +7,17 @@ import json
 import os
 import random
 import signal
-import subprocess
 import time
 
 from pool_case import PoolTest, SEED, jpeg, run_tests
 from pool_client import Client, Request
-from pool_daemon import state_of, wait_until
+from pool_daemon import everything_is_gone, wait_until
 
 NOBODY = 65534
 LONG = {"max_tokens": 150, "ignore_eos": True}
 
 
 class Operated(PoolTest):
-    def facet(self, daemon, *arguments, **options):
-        """Starts `facet`; its output comes as text."""
-        command = [os.path.join(self.bin_dir, "facet"), *arguments, "--config", daemon.config]
-        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                                   stderr=subprocess.STDOUT, text=True, **options)
-        self.addCleanup(self.end, process)
-        return process
-
-    @staticmethod
-    def end(process):
-        if process.poll() is None:
-            process.kill()
-        process.wait()
-        process.stdout.close()
-
     def load(self, client, stop, on_turn=lambda: None, width=12):
         """Keeps `width` requests under way until stop(); returns them all, finished."""
         done, running, count = [], [], 0
@@ -79,7 +63,7 @@ class Restarts(Operated):
                 watcher.status_json = None
             if time.monotonic() - asked[0] > 0.05:
                 asked[0] = time.monotonic()
-                watcher.send({"v": 1, "type": "status"})
+                watcher.ask_for_status()
         code, output, requests = self.restart_under_load(daemon, client, watch)
         self.assertEqual(code, 0, output)
         for index in range(workers):
@@ -206,7 +190,7 @@ class Drains(Operated):
         for request in requests:
             self.assert_answer(request)
         self.assertEqual(daemon.process.wait(30), 0)
-        wait_until(lambda: not any(state_of(p) not in ("", "Z") for p in self.everybody), 5, "ends")
+        wait_until(lambda: everything_is_gone(self.everybody), 5, "ends")
         self.assertFalse(os.path.exists(daemon.socket_path))
 
     def slow_pool(self, **options):

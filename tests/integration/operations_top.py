@@ -9,7 +9,6 @@ import pty
 import select
 import signal
 import struct
-import subprocess
 import termios
 import time
 
@@ -21,15 +20,11 @@ ROWS, COLUMNS = 30, 140
 
 
 class Top(PoolTest):
-    def start(self, daemon, *arguments, **options):
-        return subprocess.Popen([os.path.join(self.bin_dir, "facet"), "top", "--config",
-                                 daemon.config, *arguments], **options)
-
     def in_terminal(self, daemon, *arguments, rows=ROWS, columns=COLUMNS):
         master, slave = pty.openpty()
         fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
         self.before = termios.tcgetattr(slave)
-        process = self.start(daemon, *arguments, stdin=slave, stdout=slave, stderr=slave,
+        process = self.facet(daemon, "top", *arguments, stdin=slave, stdout=slave, stderr=slave,
                              start_new_session=True)
         self.addCleanup(os.close, master)
         self.addCleanup(os.close, slave)
@@ -96,19 +91,15 @@ class Top(PoolTest):
 
     def test_without_a_terminal_looks_are_lines(self):
         daemon, _ = self.pool(workers=1)
-        process = self.start(daemon, "-d", "0.1", "-n", "3", stdout=subprocess.PIPE, text=True,
-                             stdin=subprocess.DEVNULL)
-        output, _ = process.communicate(timeout=30)
-        self.assertEqual(process.returncode, 0)
+        code, output = self.outcome(self.facet(daemon, "top", "-d", "0.1", "-n", "3"))
+        self.assertEqual(code, 0)
         self.assertEqual(output.count("facet top, "), 3)
         self.assertNotIn("\x1b", output)
 
     def test_no_daemon_and_wrong_use(self):
         for arguments, code in ((["--socket", "/nowhere/facet.sock"], 3), (["-d", "0"], 2),
                                 (["-n", "0"], 2)):
-            done = subprocess.run([os.path.join(self.bin_dir, "facet"), "top", *arguments],
-                                  capture_output=True, timeout=20)
-            self.assertEqual(done.returncode, code, arguments)
+            self.assertEqual(self.outcome(self.start_facet("top", *arguments))[0], code, arguments)
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ import io
 import os
 import random
 import struct
+import subprocess
 import sys
 import unittest
 import zlib
@@ -14,7 +15,7 @@ from PIL import Image
 
 import pool_oracle
 from pool_client import Client
-from pool_daemon import Daemon, wait_until
+from pool_daemon import Daemon, wait_idle, wait_ready
 
 TEST_LIMIT_S = 120  # a test that hangs says where
 SEED = int(os.environ.get("FACET_SEED", "0")) or random.SystemRandom().randrange(1 << 30)
@@ -77,10 +78,33 @@ class PoolTest(unittest.TestCase):
         return daemon, client
 
     def wait_ready(self, client, count):
-        def ready():
-            workers = client.status()["workers"]
-            return sum(w["state"] == "ready" for w in workers) == count
-        wait_until(ready, 20, f"{count} workers ready")
+        wait_ready(client, count, 20)
+
+    def start_facet(self, *arguments, **options):
+        """The command line; where `options` do not say otherwise, what it says comes as text."""
+        process = subprocess.Popen(
+            [os.path.join(self.bin_dir, "facet"), *arguments],
+            **{"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE,
+               "stderr": subprocess.STDOUT, "text": True, **options})
+        self.addCleanup(self.end_facet, process)
+        return process
+
+    @staticmethod
+    def end_facet(process):
+        if process.poll() is None:
+            process.kill()
+        process.wait()
+        if process.stdout is not None:
+            process.stdout.close()
+
+    def facet(self, daemon, *arguments, **options):
+        return self.start_facet(*arguments, "--config", daemon.config, **options)
+
+    @staticmethod
+    def outcome(process):
+        """Exit code and all that it says, once it has ended."""
+        output, _ = process.communicate(timeout=60)
+        return process.returncode, output
 
     def assert_answer(self, request):
         self.assertIsNotNone(request.done, request.refused)
@@ -94,13 +118,7 @@ class PoolTest(unittest.TestCase):
 
     def assert_rests(self, client, timeout_s=10):
         """Everything is back: slots, pages, work; the books balance."""
-        status = {}
-
-        def rests():
-            status.update(client.status())
-            self.assertEqual(status["conservation"], "ok")
-            return status["idle"]
-        wait_until(rests, timeout_s, f"the pool is idle: {status}")
+        status = wait_idle(client, timeout_s)
         self.assertEqual(status["ring"]["ingest"]["used"], 0)
         self.assertEqual(status["ring"]["pixels"]["used"], 0)
         return status

@@ -1,5 +1,6 @@
 """A client of Facet's protocol for tests: one DEALER socket, many requests, every rule checked."""
 
+import json
 import os
 import struct
 import time
@@ -55,20 +56,18 @@ def generate_message(request, next_index=0):
 
 
 class Client:
-    def __init__(self, socket_path, identity=None):
+    def __init__(self, socket_path):
         self.socket_path = socket_path
-        self.connect(identity)
+        self.connect()
         self.requests = {}
         self.last_heard = time.monotonic()
         self.num_resubmits = 0
         self.status_json = None
 
-    def connect(self, identity=None):
+    def connect(self):
         self.socket = zmq.Context.instance().socket(zmq.DEALER)
         self.socket.setsockopt(zmq.LINGER, 0)
         self.socket.setsockopt(zmq.SNDHWM, 0)
-        if identity:
-            self.socket.setsockopt(zmq.IDENTITY, identity)
         self.socket.connect("ipc://" + self.socket_path)
 
     def close(self):
@@ -100,10 +99,12 @@ class Client:
     def cancel(self, request):
         self.send({"v": 1, "type": "cancel", "id": request.id})
 
-    def status(self, timeout_s=5.0):
-        import json
-        self.status_json = None
+    def ask_for_status(self):
         self.send({"v": 1, "type": "status"})
+
+    def status(self, timeout_s=5.0):
+        self.status_json = None
+        self.ask_for_status()
         self.poll_until(lambda: self.status_json is not None, timeout_s)
         return json.loads(self.status_json)
 

@@ -1,4 +1,5 @@
-"""A private facetd with echo workers for a test, and a look at its processes through /proc."""
+"""A private facetd with echo workers for a test, and a look at it: its processes through /proc, and
+what its broker says by a pool_client.Client."""
 
 import os
 import shutil
@@ -32,6 +33,18 @@ def state_of(pid):
         return ""
 
 
+def family_of(pid):
+    """The process, its children, theirs and so on."""
+    family = [pid]
+    for member in family:
+        family.extend(children_of(member))
+    return family
+
+
+def everything_is_gone(pids):
+    return all(state_of(pid) in ("", "Z") for pid in pids)
+
+
 def count_fds(pid):
     return len(os.listdir(f"/proc/{pid}/fd"))
 
@@ -42,6 +55,27 @@ def wait_until(condition, timeout_s, what):
         if time.monotonic() > deadline:
             raise TimeoutError(f"not within {timeout_s} s: {what}")
         time.sleep(0.02)
+
+
+def wait_ready(client, count, timeout_s):
+    def ready():
+        return sum(w["state"] == "ready" for w in client.status()["workers"]) == count
+    wait_until(ready, timeout_s, f"{count} workers ready")
+
+
+def wait_idle(client, timeout_s):
+    """Until nothing is left to do; the books balance all the while. Returns the last status."""
+    status = {}
+
+    def rests():
+        status.update(client.status())
+        assert status["conservation"] == "ok", status["conservation"]
+        return status["idle"]
+    try:
+        wait_until(rests, timeout_s, "the pool is idle")
+    except TimeoutError as error:
+        raise TimeoutError(f"{error}: {status}") from None
+    return status
 
 
 CONFIG = """
@@ -135,9 +169,7 @@ class Daemon:
         """SIGTERM; returns the exit code. Nothing of it may be left 5 s later."""
         if self.process is None or self.process.poll() is not None:
             return None if self.process is None else self.process.returncode
-        family = [self.process.pid]
-        for pid in family:
-            family.extend(children_of(pid))
+        family = family_of(self.process.pid)
         self.process.send_signal(signal.SIGTERM)
         try:
             self.process.wait(timeout_s)
@@ -145,5 +177,5 @@ class Daemon:
             self.process.kill()
             self.process.wait()
             raise TimeoutError(f"facetd did not end within {timeout_s} s of SIGTERM") from None
-        wait_until(lambda: all(state_of(p) in ("", "Z") for p in family), 5, "its processes end")
+        wait_until(lambda: everything_is_gone(family), 5, "its processes end")
         return self.process.returncode

@@ -9,6 +9,7 @@ from PIL import Image, ImageOps
 
 VOCABULARY = 1 << 17
 STOP_ONE_IN = 64
+DRIFT = "\x01drift "  # in a prompt: the answer differs from attempt to attempt
 WIDE = ["\u00e9", "\u00df", "\u03bb", "\u0436", "\u6f22", "\u2603", "\U0001f431", "\U0001f600"]
 
 _xxhash = ctypes.CDLL("libxxhash.so.0")
@@ -50,6 +51,11 @@ def decoded(encoded):
     """Width, height and pixels of an image."""
     image = ImageOps.exif_transpose(Image.open(io.BytesIO(encoded))).convert("RGB")
     return number(image.width) + number(image.height) + image.tobytes()
+
+
+def drifted_digest(prompt, attempt):
+    """Of a prompt with the drift mark, in that attempt; they count from 1."""
+    return xxh3(number(prompt) + number(attempt))
 
 
 def pixel_digest(images):
@@ -110,7 +116,7 @@ def why_not_by_attempts(request):
     ends the answer. Returns what contradicts that, or ""."""
     prompt, pixels = prompt_digest(request), pixel_digest(request.images)
     last = request.done["attempts"]
-    prompts = [xxh3(number(prompt) + number(attempt)) for attempt in range(1, last + 1)]
+    prompts = [drifted_digest(prompt, attempt) for attempt in range(1, last + 1)]
     attempt = 1
     for index, token in enumerate(request.tokens):
         while step(request, prompts[attempt - 1], pixels, request.tokens[:index]) != token:

@@ -61,7 +61,7 @@ class Poison(PoolTest):
         seen = []  # workers held for a suspect at one moment, as status tells it
 
         def look():
-            client.send({"v": 1, "type": "status"})
+            client.ask_for_status()
             if client.status_json is not None:
                 seen.append(client.status_json.count('"held_for_suspect":true'))
         client.run(everything, in_flight=40, timeout_s=100, on_turn=look)

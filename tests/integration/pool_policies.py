@@ -45,7 +45,7 @@ class Policies(PoolTest):
                 workers = json.loads(client.status_json)["workers"]
                 seen.append((sum(w["finished"] for w in workers), [w["tokens"] for w in workers]))
             client.status_json = None
-            client.send({"v": 1, "type": "status"})
+            client.ask_for_status()
         client.run(requests, in_flight, timeout_s=90, on_turn=look)
         first = next(tokens for finished, tokens in seen if finished >= warm_up)
         last = next(tokens for finished, tokens in reversed(seen) if finished <= warm_up + count)

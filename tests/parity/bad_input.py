@@ -21,7 +21,7 @@ from PIL import Image
 
 from model_daemon import Goldens, ModelDaemon, fixture
 from pool_client import Client, Request
-from pool_daemon import wait_until
+from pool_daemon import wait_idle, wait_ready
 
 SEED = int(os.environ.get("FACET_SEED", "0")) or random.SystemRandom().randrange(1 << 30)
 NEIGHBOUR_TOKENS = 160
@@ -113,18 +113,11 @@ class DaemonCase(unittest.TestCase):
         daemon = self.enterContext(ModelDaemon(self.bin_dir, model, **sections))
         client = Client(daemon.socket_path)
         self.addCleanup(client.close)
-        wait_until(lambda: all(w["state"] == "ready" for w in client.status()["workers"]), 60,
-                   "workers are ready")
+        wait_ready(client, daemon.num_workers, 60)
         return daemon, client
 
     def assert_rests(self, client):
-        status = {}
-
-        def rests():
-            status.update(client.status())
-            self.assertEqual(status["conservation"], "ok")
-            return status["idle"]
-        wait_until(rests, 30, "the pool is idle")
+        status = wait_idle(client, 30)
         self.assertEqual([w["deaths"] for w in status["workers"]],
                          [0] * len(status["workers"]))
 

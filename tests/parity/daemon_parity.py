@@ -14,7 +14,7 @@ import tempfile
 
 from model_daemon import Goldens, ModelDaemon
 from pool_client import Client
-from pool_daemon import wait_until
+from pool_daemon import wait_idle, wait_ready
 
 TIME_LIMIT_S = 240  # for one batch, on a machine that does other things too
 
@@ -45,25 +45,11 @@ class Killer:
         self.due.pop(0)
 
 
-def wait_ready(client, count):
-    def ready():
-        return sum(w["state"] == "ready" for w in client.status()["workers"]) == count
-    wait_until(ready, 60, f"{count} workers ready")
-
-
-def wait_idle(client):
-    def rests():
-        status = client.status()
-        assert status["conservation"] == "ok", status["conservation"]
-        return status["idle"]
-    wait_until(rests, 30, "the pool is idle")
-
-
 def run_batch(daemon, goldens, requests, killer=None):
     client = Client(daemon.socket_path)
     try:
         client.run(requests, in_flight=48, timeout_s=TIME_LIMIT_S, on_turn=killer)
-        wait_idle(client)
+        wait_idle(client, 30)
         problems = [p for p in map(goldens.problem, requests) if p]
         again = sum(r.done is not None and r.done["attempts"] > 1 for r in requests)
         print(f"  {len(requests)} requests, {sum(len(r.tokens) for r in requests)} tokens, "
@@ -87,7 +73,7 @@ def check(bin_dir, name, rng, memory, max_tokens, num_kills, with_broker):
         worker = "max_lanes = 12\nmax_num_batched_tokens = 96\nmax_model_len = 2048\n"
         with ModelDaemon(bin_dir, model, memory=memory, worker=worker) as daemon:
             client = Client(daemon.socket_path)
-            wait_ready(client, 2)
+            wait_ready(client, daemon.num_workers, 60)
             client.close()
             print(f"{name}: nothing dies", flush=True)
             wrong += run_batch(daemon, goldens, [goldens.request(n, max_tokens) for n in order])[0]
