@@ -1,17 +1,16 @@
 # Says which CUDA compiler there is. Nothing needs one: kernels/ is built only where it is found.
 find_program(FACET_NVCC nvcc HINTS $ENV{CUDA_HOME}/bin /usr/local/cuda/bin)
-file(GLOB_RECURSE FACET_CUDA_SOURCES CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/kernels/*.cu)
 
 if(NOT FACET_NVCC)
   message(STATUS "CUDA: nvcc not found, building without GPU code")
 else()
   execute_process(COMMAND ${FACET_NVCC} --version OUTPUT_VARIABLE nvcc_text ERROR_QUIET)
   string(REGEX MATCH "release [0-9.]+" nvcc_release "${nvcc_text}")
-  if(NOT FACET_CUDA_SOURCES)
-    message(STATUS "CUDA: nvcc ${nvcc_release} found, but there is no GPU code yet")
-  else()
-    message(STATUS "CUDA: nvcc ${nvcc_release}")
-  endif()
+  message(STATUS "CUDA: nvcc ${nvcc_release}")
+  # Of nvcc itself: where links to it lie, nothing else of the toolkit need be.
+  get_filename_component(FACET_CUDA_TOOLKIT ${FACET_NVCC} REALPATH)
+  get_filename_component(FACET_CUDA_TOOLKIT ${FACET_CUDA_TOOLKIT} DIRECTORY)
+  get_filename_component(FACET_CUDA_TOOLKIT ${FACET_CUDA_TOOLKIT} DIRECTORY)
 endif()
 
 # facet_cuda_library(name SOURCES...): a static library of .cu and .cc files. By custom commands,
@@ -19,8 +18,6 @@ endif()
 # A100, RTX 3090, RTX 4090, H100 and H200.
 set(FACET_CUDA_ARCHITECTURES 80 86 89 90 CACHE STRING "compute capabilities to build for")
 function(facet_cuda_library name)
-  get_filename_component(toolkit ${FACET_NVCC} DIRECTORY)
-  get_filename_component(toolkit ${toolkit} DIRECTORY)
   set(flags -std=c++20 -O3 -lineinfo --threads 1 -Xcompiler=-fPIC,-Wall,-Wextra
       --expt-relaxed-constexpr --expt-extended-lambda -I${PROJECT_SOURCE_DIR})
   foreach(architecture ${FACET_CUDA_ARCHITECTURES})
@@ -46,8 +43,8 @@ function(facet_cuda_library name)
   endforeach()
   add_library(${name} STATIC ${sources})
   set_target_properties(${name} PROPERTIES LINKER_LANGUAGE CXX)
-  target_include_directories(${name} SYSTEM PUBLIC ${toolkit}/include)
+  target_include_directories(${name} SYSTEM PUBLIC ${FACET_CUDA_TOOLKIT}/include)
   # The static runtime: no program needs a library of the toolkit at run time.
-  target_link_libraries(${name} PUBLIC facet_flags ${toolkit}/lib64/libcudart_static.a
-    Threads::Threads rt dl)
+  target_link_libraries(${name} PUBLIC facet_flags
+    ${FACET_CUDA_TOOLKIT}/lib64/libcudart_static.a Threads::Threads rt dl)
 endfunction()

@@ -42,13 +42,10 @@ else()
   # The GPU side: the same wheel's libtorch_cuda, and cuBLASLt of the toolkit to link against; at
   # run time the one that libtorch_cuda brings is found first.
   if(FACET_NVCC AND EXISTS "${FACET_TORCH_DIR}/lib/libtorch_cuda.so")
-    get_filename_component(toolkit ${FACET_NVCC} REALPATH)
-    get_filename_component(toolkit ${toolkit} DIRECTORY)
-    get_filename_component(toolkit ${toolkit} DIRECTORY)
     add_library(facet_torch_cuda INTERFACE)
-    target_include_directories(facet_torch_cuda SYSTEM INTERFACE ${toolkit}/include)
+    target_include_directories(facet_torch_cuda SYSTEM INTERFACE ${FACET_CUDA_TOOLKIT}/include)
     target_link_libraries(facet_torch_cuda INTERFACE ${FACET_TORCH_DIR}/lib/libtorch_cuda.so
-      ${FACET_TORCH_DIR}/lib/libc10_cuda.so ${toolkit}/lib64/libcublasLt.so)
+      ${FACET_TORCH_DIR}/lib/libc10_cuda.so ${FACET_CUDA_TOOLKIT}/lib64/libcublasLt.so)
     target_link_options(facet_torch_cuda INTERFACE
       -Wl,-rpath,${FACET_TORCH_DIR}/../nvidia/cu13/lib)
     add_library(facet::torch_cuda ALIAS facet_torch_cuda)
