@@ -29,7 +29,6 @@ SPECIALS = (
     "<|vision_end|>", "<|vision_pad|>", "<|image_pad|>", "<|video_pad|>",
 )
 MERGES = 600
-STORED = "BF16"  # as safetensors spells it
 
 
 @dataclasses.dataclass(frozen=True)
@@ -188,7 +187,7 @@ def write_shard(path, tensors):
     header, blobs, at = {"__metadata__": {"format": "pt"}}, [], 0
     for name, array in tensors.items():
         blob = bf16_bytes(array)
-        header[name] = {"dtype": STORED, "shape": list(array.shape),
+        header[name] = {"dtype": "BF16", "shape": list(array.shape),
                         "data_offsets": [at, at + len(blob)]}
         blobs.append(blob)
         at += len(blob)

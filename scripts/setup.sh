@@ -145,7 +145,7 @@ make_venv() {
 
 say_about_gpus() {
   if command -v nvidia-smi >/dev/null && nvidia-smi -L 2>/dev/null | grep -q GPU; then
-    say "GPU: $(nvidia-smi -L | wc -l) found; this version computes on the CPU"
+    say "GPU: $(nvidia-smi -L | wc -l) found"
   else
     say "GPU: none found; the CPU computes"
   fi

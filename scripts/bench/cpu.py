@@ -8,8 +8,8 @@ core; the better one counts. transformers runs in fp32 with sdpa and as many tor
 at several batch sizes; the best one counts. Both decode the same PNGs and preprocess them, greedy,
 every answer as long as asked. Facet is measured before and after transformers and the slower
 figure counts. Models: the demo model, and a random one of 163 M parameters that is made here.
-Without the prefix cache. Needs the environment `ref` of scripts/setup.sh. Exit code 1: Facet is
-not twice as fast everywhere.
+Without the prefix cache. Needs the environment `ref` of scripts/setup.sh --reference. Exit code 1:
+Facet is not twice as fast everywhere.
 """
 
 import argparse
@@ -137,7 +137,7 @@ def main():
     args.bin = os.path.join(os.environ.get("FACET_BUILD", os.path.join(ROOT, "build", "release")),
                             "bin")
     if not os.path.exists(reference_python()):
-        sys.exit(f"cpu: no {reference_python()}; run scripts/setup.sh")
+        sys.exit(f"cpu: no {reference_python()}; run scripts/setup.sh --reference")
     results = {"bench": "cpu", "cores": len(os.sched_getaffinity(0)), "dtype": "fp32"}
     with tempfile.TemporaryDirectory(prefix="facet-bench-") as folder:
         for name in args.models.split(","):

@@ -1,6 +1,6 @@
 """Writes a random mid-size Qwen2.5-VL checkpoint (163 M parameters, bf16) for a bench.
 
-    python scripts/bench/cpu_checkpoint.py DIR [--seed 1] [--dtype BF16|F16|F32]
+    python scripts/bench/cpu_checkpoint.py DIR
 
 Between the demo model, where what stands between the matrix products counts, and the published
 ones: here the weights no longer fit the cores' own caches. Its answers mean nothing.
@@ -40,16 +40,10 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("directory")
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--dtype", choices=("BF16", "F16", "F32"), default="BF16")
     args = parser.parse_args()
     fixture.SHAPES["mid"] = SHAPE
     fixture.Bits = Normal
-    if args.dtype != "BF16":
-        kind = {"F16": "<f2", "F32": "<f4"}[args.dtype]
-        fixture.STORED = args.dtype
-        fixture.bf16_bytes = lambda values: values.astype(kind).tobytes()
-    fixture.make(args.directory, args.seed, shape="mid")
+    fixture.make(args.directory, seed=1, shape="mid")
 
 
 if __name__ == "__main__":

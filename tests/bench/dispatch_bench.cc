@@ -23,7 +23,6 @@ constexpr const char* kIdentity = "0.1.1";
 struct Shared {
   std::atomic<Nanos> sent;
   std::atomic<Nanos> seen;
-  std::atomic<bool> is_connected;
 };
 
 void work(const std::string& path, Shared& shared) {
@@ -37,7 +36,6 @@ void work(const std::string& path, Shared& shared) {
     while (auto message = (*link)->receive().value()) {
       FACET_CHECK(decode_worker_command(*message).has_value());
       shared.seen = monotonic_now();
-      shared.is_connected = true;
     }
   }
 }

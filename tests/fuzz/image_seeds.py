@@ -1,7 +1,6 @@
 """Small images of every kind for the targets that read images, by the writers of the pixel test."""
 
 import os
-import random
 import sys
 
 import numpy as np
@@ -29,7 +28,3 @@ def seeds(target, rng):
         found += [encoded for _, encoded in cases if len(encoded) <= MAX_BYTES]
     rng.shuffle(found)
     return found[:MAX_SEEDS]
-
-
-if __name__ == "__main__":
-    print(len(seeds(sys.argv[1], random.Random(1))))

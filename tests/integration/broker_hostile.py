@@ -13,7 +13,6 @@ import zmq
 
 from pool_case import PoolTest, jpeg, run_tests
 from pool_client import Client, Request
-from pool_daemon import wait_until
 from raw_peer import GREETING, RawPeer, frame
 
 ID = b"0123456789abcdef"

@@ -48,8 +48,8 @@ from pool_oracle import DRIFT
 
 NUM_IMAGES = 120
 NUM_BIG = 6
-MAX_QUESTIONS = 1000  # different ones, at most a quarter of the requests, which repeat them
-MIN_QUESTIONS = 200
+MIN_QUESTIONS = 200  # different ones; a quarter of the requests, which repeat them, if that is more
+MAX_QUESTIONS = 1000
 IN_FLIGHT = 84  # less than the credits of all workers: who loses its worker finds another
 STALL_S = 40.0  # nothing moved for so long: what is open is lost
 MIN_RETRIED = 0.3

@@ -18,7 +18,6 @@ FOLLOW_UP = 0.3  # chance that the next blow falls while a broker's death is rec
 CONFIG = {
     "worker": "echo.token_us = 30000\nmax_lanes = 24\ncredits = 40",
     "broker": "record_ttl_s = 12",
-    "ring": "",
     "decoder": "cpu_seconds = 1",
     "supervisor": "step_deadline_ms = 2000\nidle_deadline_ms = 2500\nbroker_deadline_ms = 2500\n"
                   "kill_grace_ms = 200\nrestart_backoff_ms = 50\nrestart_backoff_max_ms = 400",
@@ -69,7 +68,7 @@ def bytes_to_write(child):
 
 
 def deal(cards, count, rng):
-    """`count` cards or some more: whole decks, so that each has its share."""
+    """`count` cards or some more: the share of each is rounded up, so that none is left out."""
     deck = [what for what, often in cards.items() for _ in range(often)]
     scale = count / len(deck)
     hand = [what for what, often in cards.items() for _ in range(round(often * scale + 0.4999))]

@@ -12,6 +12,7 @@ Points of recovery are met after a kill of the broker, so those rounds kill a se
 import argparse
 import os
 import random
+import shutil
 import signal
 import sys
 import time
@@ -58,8 +59,9 @@ class Round:
                              supervisor="restart_backoff_ms = 50\nrestart_backoff_max_ms = 200\n" +
                              ("" if stop_s else SHORT),
                              decoder="" if stop_s else "cpu_seconds = 1")
-        self.table = CrashTable(os.path.join(self.daemon.folder, "points"))
-        os.environ["FACET_CRASH_POINTS"] = os.path.join(self.daemon.folder, "points")
+        points = os.path.join(self.daemon.folder, "points")
+        self.table = CrashTable(points)
+        self.daemon.env["FACET_CRASH_POINTS"] = points
         self.daemon.__enter__()
         self.client = Client(self.daemon.socket_path)
         self.wait_ready()
@@ -219,10 +221,11 @@ def main():
         num_caught = 0
         for point, action in rounds:
             started = time.monotonic()
-            nth = current.rng.choice([1, 1, 2, 3, 5]) if "." in point else 1
+            nth = current.rng.choice([1, 1, 2, 3, 5])
             is_caught = current.catch(point, action, nth)
             if not is_caught:
-                is_caught = current.catch(point, action, 1)
+                nth = 1
+                is_caught = current.catch(point, action, nth)
             num_caught += is_caught
             print(f"{action:5} {point:22} hit {nth}: "
                   f"{'ok' if is_caught else 'NOT MET'}, {time.monotonic() - started:.1f} s",
@@ -238,6 +241,7 @@ def main():
         raise
     finally:
         current.close()
+    shutil.rmtree(current.daemon.folder)  # of a failure it stays, to be looked at
     return 0
 
 

@@ -26,9 +26,6 @@ class CrashTable:
                 found[name.rstrip(b"\0").decode()] = (offset, hits, waiting)
         return found
 
-    def hits(self, name):
-        return self.entries().get(name, (0, 0, 0))[1]
-
     def arm(self, name, nth):
         """The nth hit from now on waits there."""
         offset, hits, _ = self.entries()[name]

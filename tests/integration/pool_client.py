@@ -10,7 +10,7 @@ import msgpack
 import zmq
 
 CHUNK_BYTES = 1 << 20
-SILENCE_S = 3.0  # then the same `generate` is sent again
+SILENCE_S = 3.0  # then everything open is sent again, images too, over a new connection
 
 
 class ProtocolViolation(AssertionError):

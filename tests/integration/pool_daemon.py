@@ -162,9 +162,6 @@ class Daemon:
     def broker(self):
         return self.pids("facet-broker")[0]
 
-    def decoder_children(self):
-        return [c for p in self.pids("facet-decoder") for c in children_of(p)]
-
     def stop(self, timeout_s=15.0):
         """SIGTERM; returns the exit code. Nothing of it may be left 5 s later."""
         if self.process is None or self.process.poll() is not None:

@@ -4,7 +4,6 @@
 """
 
 import json
-import os
 from collections import Counter
 
 from pool_case import PoolTest, run_tests
@@ -17,10 +16,9 @@ TOKENS = {"max_tokens": 20, "ignore_eos": True}
 
 class Policies(PoolTest):
     def workers_of(self, policy, token_us, lanes=64):
-        os.environ["FACET_ECHO_TOKEN_US"] = " ".join(str(us) for us in token_us)
-        self.addCleanup(os.environ.pop, "FACET_ECHO_TOKEN_US", None)
         return self.pool(workers=len(token_us), broker=f'dispatch = "{policy}"',
-                         worker=f"max_lanes = {lanes}\ncredits = 64")
+                         worker=f"max_lanes = {lanes}\ncredits = 64",
+                         env={"FACET_ECHO_TOKEN_US": " ".join(str(us) for us in token_us)})
 
     def tokens(self, client):
         return [w["tokens"] for w in client.status()["workers"]]

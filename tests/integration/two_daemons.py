@@ -2,9 +2,10 @@
 
     two_daemons.py BIN_DIR [--count N]
 
-Each time one serves and the other ends with 1 and names the one that has the folder; the one that
-serves is asked and then stopped, and nothing of either is left. Last line: one JSON object
-{starts, both, neither, unnamed, leaked, start_p50_ms}; exit code 0 when the middle four are 0.
+Each time one says that it is ready, and the other ends with 1 and names the one that has the
+folder; the first is then stopped, and nothing of either is left in the folder. Last line: one JSON
+object {starts, both, neither, unnamed, leaked, start_p50_ms}; exit code 0 when the middle four
+are 0.
 """
 
 import argparse

@@ -103,10 +103,12 @@ WRONG = {
 class DaemonCase(unittest.TestCase):
     bin_dir = None
 
-    def checkpoint(self, **options):
-        folder = tempfile.mkdtemp(prefix="facet-bad-")
-        self.addCleanup(shutil.rmtree, folder)
-        fixture.make(folder, 1, **options)
+    def folder(self):
+        return self.enterContext(tempfile.TemporaryDirectory(prefix="facet-bad-"))
+
+    def checkpoint(self):
+        folder = self.folder()
+        fixture.make(folder, 1)
         return folder
 
     def start(self, model, **sections):
@@ -133,8 +135,7 @@ class DaemonCase(unittest.TestCase):
 class WrongRequests(DaemonCase):
     def test_each_is_told_and_its_neighbours_are_unchanged(self):
         goldens = Goldens("parity/hard.json")
-        model = tempfile.mkdtemp(prefix="facet-bad-")
-        self.addCleanup(shutil.rmtree, model)
+        model = self.folder()
         goldens.make_checkpoint(model)
         _, client = self.start(model, worker="max_model_len = 1200\nmax_num_batched_tokens = 64",
                                broker="max_images = 3")
@@ -193,8 +194,7 @@ class NanWeights(DaemonCase):
         """The embedding of one token is not a number: prompts with it fail, whatever blocks and
         rows they leave behind, and prompts without it are answered as ever."""
         goldens = Goldens("qwen2_5_vl_golden.json")
-        model = tempfile.mkdtemp(prefix="facet-bad-")
-        self.addCleanup(shutil.rmtree, model)
+        model = self.folder()
         goldens.make_checkpoint(model)
         token, word = self.unused_token(model, goldens)
         self.poison(model, token)
@@ -329,9 +329,10 @@ BROKEN = {
 
 class BrokenCheckpoints(DaemonCase):
     def test_each_is_named(self):
+        whole = self.checkpoint()
         for name, (break_it, wanted) in BROKEN.items():
             with self.subTest(name), tempfile.TemporaryDirectory(prefix="facet-bad-") as folder:
-                fixture.make(folder, 1)
+                shutil.copytree(whole, folder, dirs_exist_ok=True)
                 break_it(folder)
                 text = self.run_daemon(folder)
                 for word in wanted:

@@ -67,7 +67,7 @@ class Goldens:
                      self.root.get("nested_names", False), self.root.get("shape", "plain"))
         assert fixture.digest(directory) == self.root["fixture_sha256"], directory
 
-    def request(self, number, max_tokens=None, **params):
+    def request(self, number, max_tokens=None):
         """The case as a client sends it: images are files, whatever their place."""
         case = self.cases[number]
         messages, images = [], []
@@ -77,7 +77,7 @@ class Goldens:
                 content = [self.part(part, images) for part in content]
             messages.append({"role": message["role"], "content": content})
         params = {"max_tokens": max_tokens or len(case["output_ids"]), "ignore_eos": True,
-                  "repetition_penalty": case.get("repetition_penalty", 0.0), **params}
+                  "repetition_penalty": case.get("repetition_penalty", 0.0)}
         request = Request("", images, params)
         request.messages = messages
         request.number = number
