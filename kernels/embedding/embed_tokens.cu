@@ -14,8 +14,8 @@ __device__ void copy_row(const uint4* from, uint4* to, int words) {
 }
 
 __global__ void embed_kernel(const uint4* table, const uint4* images, const std::int32_t* token_ids,
-                             const std::int32_t* row_lane, const std::int32_t* image_row,
-                             uint4* out, int words, int vocab) {
+                             const std::int32_t* chosen, const std::int32_t* image_row, uint4* out,
+                             int words, int vocab) {
   wait_for_previous_kernel();
   let_next_kernel_start();
   const std::int64_t row = blockIdx.x;
@@ -24,8 +24,8 @@ __global__ void embed_kernel(const uint4* table, const uint4* images, const std:
   if (image >= 0) {
     from = images + static_cast<std::int64_t>(image) * words;
   } else {
-    const std::int64_t lane = row_lane != nullptr ? row_lane[row] : row;
-    const int token = lane >= 0 ? token_ids[lane] : -1;
+    int token = token_ids[row];
+    if (token < 0 && chosen != nullptr) token = chosen[~token];
     if (token >= 0 && token < vocab) from = table + static_cast<std::int64_t>(token) * words;
   }
   copy_row(from, out + row * words, words);
@@ -55,7 +55,7 @@ cudaError_t embed_tokens(DType dtype, const EmbedArgs& args, std::int64_t rows, 
     return cudaErrorInvalidValue;
   return launch_kernel(embed_kernel, dim3(static_cast<unsigned>(rows)), dim3(kThreads), 0, launch,
                        static_cast<const uint4*>(args.table),
-                       static_cast<const uint4*>(args.images), args.token_ids, args.row_lane,
+                       static_cast<const uint4*>(args.images), args.token_ids, args.chosen,
                        args.image_row, static_cast<uint4*>(args.out), words_of(dtype, width),
                        static_cast<int>(vocab));
 }

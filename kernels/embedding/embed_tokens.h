@@ -13,14 +13,14 @@ namespace facet::kernels {
 struct EmbedArgs {
   const void* table = nullptr;              // [vocab, width]
   const void* images = nullptr;             // [pool rows, width]; may be null with image_row
-  const std::int32_t* token_ids = nullptr;  // [rows], or [lanes] when row_lane is given
-  const std::int32_t* row_lane = nullptr;   // [rows] or null: row r takes token_ids[row_lane[r]]
+  const std::int32_t* token_ids = nullptr;  // [rows]; ~lane: what was chosen last for that lane
+  const std::int32_t* chosen = nullptr;     // [lanes]; null: there is none such
   const std::int32_t* image_row = nullptr;  // [rows] or null: >= 0: row of `images` instead
   void* out = nullptr;                      // [rows, width]
 };
 
-// A token outside of the vocabulary (or row_lane -1) gives a row of zeros: ids are checked where
-// they enter, and a padded row reads nothing. width: a multiple of 8.
+// A token outside of the vocabulary gives a row of zeros: ids are checked where they enter, and a
+// padded row reads nothing. width: a multiple of 8.
 cudaError_t embed_tokens(DType dtype, const EmbedArgs& args, std::int64_t rows, std::int32_t width,
                          std::int32_t vocab, const Launch& launch);
 

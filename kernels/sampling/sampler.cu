@@ -137,15 +137,11 @@ __device__ void advance(const SamplerArgs& args, int lane_index, int vocab, int 
                         bool has_penalties) {
   SamplingLane& lane = args.lanes[lane_index];
   ++lane.num_observed;
-  lane.last_token = token;
   if (has_penalties) {
     TokenState& state = args.states[static_cast<std::int64_t>(lane_index) * vocab + token];
     if ((state & kAnsweredMask) != kAnsweredMask) ++state;
   }
   if (args.last_tokens != nullptr) args.last_tokens[lane_index] = token;
-  if (args.lengths != nullptr) ++args.lengths[lane_index];
-  if (args.positions != nullptr)
-    for (int axis = 0; axis < 3; ++axis) ++args.positions[3 * lane_index + axis];
 }
 
 template <class T>
@@ -179,13 +175,15 @@ __global__ void __launch_bounds__(kThreads, 1)
   score.bans_end = lane.num_observed < lane.min_tokens && shape.num_eos > 0;
 
   bool saw_nan = false;
-  const Best best = best_of(
-      block, shape.vocab,
-      [&](int i) {
-        saw_nan |= isnan(to_float(logits[i]));
-        return score(i);
-      },
-      kAbove);
+  const bool is_plain = !has_penalties && !score.bans_end && score.temperature == 1.0F;
+  const Best best = is_plain ? best_of_logits(block, logits, shape.vocab, saw_nan)
+                             : best_of(
+                                   block, shape.vocab,
+                                   [&](int i) {
+                                     saw_nan |= isnan(to_float(logits[i]));
+                                     return score(i);
+                                   },
+                                   kAbove);
   if (__syncthreads_or(saw_nan ? 1 : 0) != 0) {
     out.status = SampleStatus::kNanLogit;
     if (threadIdx.x == 0) args.out[row] = out;
@@ -226,7 +224,7 @@ __global__ void __launch_bounds__(kThreads)
     if (token < 0 || token >= vocab) continue;
     unsigned short* const at = state + token;
     unsigned short old = *static_cast<volatile unsigned short*>(at);
-    for (;;) {
+    while ((old & kAnsweredMask) != kAnsweredMask) {
       const unsigned short seen = atomicCAS(at, old, static_cast<unsigned short>(old + 1));
       if (seen == old) break;
       old = seen;
@@ -254,7 +252,7 @@ cudaError_t reset_token_state(TokenState* state, std::int32_t vocab, const std::
                               std::int32_t num_prompt, std::int32_t num_answered,
                               const Launch& launch) {
   if (state == nullptr || vocab < 1 || num_prompt < 0 || num_answered < 0 ||
-      num_answered > kAnsweredMask || (token_ids == nullptr && num_prompt + num_answered > 0))
+      (token_ids == nullptr && num_prompt + num_answered > 0))
     return cudaErrorInvalidValue;
   return launch_kernel(reset_kernel, dim3(1), dim3(kThreads), 0, launch, state, vocab, token_ids,
                        num_prompt, num_answered);

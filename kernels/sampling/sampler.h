@@ -31,9 +31,7 @@ struct SamplingLane {
   std::uint32_t top_k = 0;          // 0: off
   std::uint32_t min_tokens = 0;
   std::uint32_t num_observed = 0;  // tokens of the answer so far; advanced by the sampler
-  std::int32_t last_token = 0;     // written by the sampler
   std::int32_t num_logprobs = -1;  // -1: none; 0 .. kMaxTopLogprobs: of the chosen, and of so many
-  std::uint32_t reserved = 0;
 };
 
 // What the lane has seen of each token of the vocabulary: kInPrompt, and how often it was answered
@@ -75,9 +73,7 @@ struct SamplerArgs {
   SampledToken* out = nullptr;             // [rows]
   std::int32_t* top_ids = nullptr;         // [rows, kMaxTopLogprobs]; null: num_top is 0
   float* top_logprobs = nullptr;           // the same; both or none
-  std::int32_t* last_tokens = nullptr;     // [lanes] or null: a dense copy for embed_tokens
-  std::int32_t* positions = nullptr;  // [lanes, 3] or null: each is advanced by 1 with the token
-  std::int32_t* lengths = nullptr;    // [lanes] or null: advanced by 1
+  std::int32_t* last_tokens = nullptr;     // [lanes] or null: the chosen one, for embed_tokens
 };
 
 // One block a row: one pass over the logits (and states, of lanes with penalties) for the maximum,
@@ -86,8 +82,8 @@ struct SamplerArgs {
 // Bound by what one SM reads from it.
 cudaError_t sample_tokens(const SamplerShape& shape, const SamplerArgs& args, const Launch& launch);
 
-// Zeroes a lane's states and marks its prompt, then counts `answered` (tokens committed on an
-// earlier attempt, at most kAnsweredMask). token_ids in device memory, prompt first; ids outside of
+// Zeroes a lane's states and marks its prompt, then counts what was answered on an earlier attempt.
+// token_ids in device memory, prompt first; ids outside of
 // the vocabulary are passed over.
 cudaError_t reset_token_state(TokenState* state, std::int32_t vocab, const std::int32_t* token_ids,
                               std::int32_t num_prompt, std::int32_t num_answered,

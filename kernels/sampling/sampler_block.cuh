@@ -61,17 +61,11 @@ __device__ __forceinline__ std::uint64_t warp_total(std::uint64_t x) {
   return x;
 }
 
-// The best whose packed value is below `limit`.
-template <class Score>
-__device__ __forceinline__ Best best_of(Block& block, int vocab, const Score& score,
-                                        std::uint64_t limit) {
-  std::uint64_t best = 0;
-#pragma unroll 4
-  for (int i = static_cast<int>(threadIdx.x); i < vocab; i += kThreads) {
-    const std::uint64_t packed =
-        static_cast<std::uint64_t>(ordered_key(score(i))) << 32 | ~static_cast<std::uint32_t>(i);
-    if (packed < limit && packed > best) best = packed;
-  }
+__device__ __forceinline__ std::uint64_t packed_of(float score, int i) {
+  return static_cast<std::uint64_t>(ordered_key(score)) << 32 | ~static_cast<std::uint32_t>(i);
+}
+
+__device__ __forceinline__ Best best_of_threads(Block& block, std::uint64_t best) {
 #pragma unroll
   for (int step = 16; step > 0; step /= 2) {
     const std::uint64_t other = __shfl_xor_sync(kAllLanes, best, step);
@@ -83,6 +77,43 @@ __device__ __forceinline__ Best best_of(Block& block, int vocab, const Score& sc
   for (const std::uint64_t other : block.warps)
     if (other > best) best = other;
   return {best};
+}
+
+// The best whose packed value is below `limit`.
+template <class Score>
+__device__ __forceinline__ Best best_of(Block& block, int vocab, const Score& score,
+                                        std::uint64_t limit) {
+  std::uint64_t best = 0;
+#pragma unroll 4
+  for (int i = static_cast<int>(threadIdx.x); i < vocab; i += kThreads) {
+    const std::uint64_t packed = packed_of(score(i), i);
+    if (packed < limit && packed > best) best = packed;
+  }
+  return best_of_threads(block, best);
+}
+
+// The best logit, read 16 bytes at a time where the row is aligned; a NaN is noted.
+template <class T>
+__device__ __forceinline__ Best best_of_logits(Block& block, const T* logits, int vocab,
+                                               bool& saw_nan) {
+  constexpr int kSize = Vec<T>::kSize;
+  const bool aligned = reinterpret_cast<std::uintptr_t>(logits) % sizeof(Vec<T>) == 0;
+  const int vecs = aligned ? vocab / kSize : 0;
+  std::uint64_t best = 0;
+  const auto take = [&](float logit, int i) {
+    saw_nan |= isnan(logit);
+    const std::uint64_t packed = packed_of(logit, i);
+    if (packed > best) best = packed;
+  };
+#pragma unroll 4
+  for (int i = static_cast<int>(threadIdx.x); i < vecs; i += kThreads) {
+    const Vec<T> vec = load_vec(logits + static_cast<std::int64_t>(i) * kSize);
+#pragma unroll
+    for (int j = 0; j < kSize; ++j) take(to_float(vec.at[j]), i * kSize + j);
+  }
+  for (int i = vecs * kSize + static_cast<int>(threadIdx.x); i < vocab; i += kThreads)
+    take(to_float(logits[i]), i);
+  return best_of_threads(block, best);
 }
 
 // The indices of a warp: a run of its own, so that running sums follow the order of indices.

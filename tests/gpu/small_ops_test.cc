@@ -107,15 +107,18 @@ TEST(SmallOps, EmbeddingAndGather) {
   const Size vocab = 501, width = 3584, pool = 40;
   const auto table = random_values(dtype, vocab * width);
   const auto images = random_values(dtype, pool * width);
-  const std::vector<std::int32_t> ids = {0, 500, 17, 501, -1, 3, 250};
+  const std::vector<std::int32_t> chosen = {44, 9};
+  const std::vector<std::int32_t> ids = {0, 500, 17, 501, ~1, 3, 250};
   const std::vector<std::int32_t> image_row = {-1, -1, 39, -1, -1, 0, -1};
   const DeviceBytes dt = upload(dtype, table), di = upload(dtype, images);
   const DeviceBytes dids = upload_raw(ids), dimages = upload_raw(image_row);
+  const DeviceBytes dchosen = upload_raw(chosen);
   const DeviceBytes out(ids.size() * width * 2), gathered(3 * width * 2);
   EmbedArgs args;
   args.table = dt.get();
   args.images = di.get();
   args.token_ids = static_cast<const std::int32_t*>(dids.get());
+  args.chosen = static_cast<const std::int32_t*>(dchosen.get());
   args.image_row = static_cast<const std::int32_t*>(dimages.get());
   args.out = out.get();
   FACET_CUDA_OK(embed_tokens(dtype, args, static_cast<std::int64_t>(ids.size()), width, vocab, {}));
@@ -126,10 +129,11 @@ TEST(SmallOps, EmbeddingAndGather) {
   std::vector<float> want(ids.size() * width, 0.0F), want_rows;
   for (Size r = 0; r < ids.size(); ++r)
     for (Size i = 0; i < width; ++i) {
+      const std::int32_t id = ids[r] < 0 ? chosen[static_cast<Size>(~ids[r])] : ids[r];
       if (image_row[r] >= 0)
         want[r * width + i] = images[static_cast<Size>(image_row[r]) * width + i];
-      else if (ids[r] >= 0 && ids[r] < static_cast<int>(vocab))
-        want[r * width + i] = table[static_cast<Size>(ids[r]) * width + i];
+      else if (id < static_cast<int>(vocab))
+        want[r * width + i] = table[static_cast<Size>(id) * width + i];
     }
   for (const Size r : {6, 0, 2})
     want_rows.insert(want_rows.end(), want.begin() + static_cast<std::ptrdiff_t>(r * width),

@@ -40,10 +40,14 @@ class Sampler {
 
   std::uint32_t num_observed() const { return num_observed_; }
 
-  // For a runner, to see whether anything but the largest logit decides.
+  // For a sampler on a device, which computes what choose() does.
   // repetition_penalty as in params() is not the effective one: the checkpoint's may apply.
   const SamplingParams& params() const { return params_; }
   float repetition_penalty() const { return repetition_penalty_; }
+  // History so far: distinct tokens of prompt and answer, empty unless the repetition penalty is
+  // on; how often each token is in the answer, empty unless one of the other penalties is on.
+  std::span<const std::int32_t> seen() const { return seen_; }
+  const std::unordered_map<std::int32_t, std::int32_t>& answer_counts() const { return counts_; }
   // -1: none are asked for; otherwise this many of the most likely tokens, and the chosen one's.
   std::int32_t num_logprobs() const {
     return params_.logprobs ? static_cast<std::int32_t>(*params_.logprobs) : -1;
@@ -60,7 +64,7 @@ class Sampler {
   const SamplingDefaults* defaults_;
   float repetition_penalty_;
   std::uint32_t num_observed_ = 0;
-  std::vector<bool> is_seen_;  // prompt and answer; empty unless needed
+  std::vector<bool> is_seen_;                              // prompt and answer; empty unless needed
   std::vector<std::int32_t> seen_;                         // distinct tokens; empty unless needed
   std::unordered_map<std::int32_t, std::int32_t> counts_;  // answer only; empty unless needed
 };

@@ -11,21 +11,6 @@ namespace {
 
 using ChannelTable = std::array<float, 256>;
 
-// The value of each byte. Mean and deviation are float32 times a float32 factor, as in the fused
-// step of the reference; then one subtraction and one division in float32.
-std::array<ChannelTable, 3> normalized_values(const QwenImageSettings& settings) {
-  const auto factor = static_cast<float>(1.0 / settings.rescale_factor);
-  std::array<ChannelTable, 3> tables;
-  for (std::size_t channel = 0; channel < 3; ++channel) {
-    const float mean = static_cast<float>(settings.mean[channel]) * factor;
-    const float std_dev = static_cast<float>(settings.std_dev[channel]) * factor;
-    for (std::size_t value = 0; value < 256; ++value) {
-      tables[channel][value] = (static_cast<float>(value) - mean) / std_dev;
-    }
-  }
-  return tables;
-}
-
 // One patch, its top left pixel at (y, x), to patch_floats places.
 float* write_patch(const RgbView& image, const QwenImageSettings& settings,
                    const std::array<ChannelTable, 3>& tables, std::int64_t y, std::int64_t x,
@@ -47,14 +32,28 @@ float* write_patch(const RgbView& image, const QwenImageSettings& settings,
 
 }  // namespace
 
+// Mean and deviation are float32 times a float32 factor, as in the fused step of the reference;
+// then one subtraction and one division in float32.
+std::array<ChannelTable, 3> normalized_values(const QwenImageSettings& settings) {
+  const auto factor = static_cast<float>(1.0 / settings.rescale_factor);
+  std::array<ChannelTable, 3> tables;
+  for (std::size_t channel = 0; channel < 3; ++channel) {
+    const float mean = static_cast<float>(settings.mean[channel]) * factor;
+    const float std_dev = static_cast<float>(settings.std_dev[channel]) * factor;
+    for (std::size_t value = 0; value < 256; ++value) {
+      tables[channel][value] = (static_cast<float>(value) - mean) / std_dev;
+    }
+  }
+  return tables;
+}
+
 Result<QwenImagePlan> plan_qwen_image(ImageSize size, const QwenImageSettings& settings) {
   const std::int64_t factor = settings.patch_size * settings.merge_size;
   QwenImagePlan plan;
   plan.resized = FACET_TRY(smart_resize(size, factor, settings.min_pixels, settings.max_pixels));
   plan.grid_h = plan.resized.height / settings.patch_size;
   plan.grid_w = plan.resized.width / settings.patch_size;
-  plan.patch_floats =
-      3 * settings.temporal_patch_size * settings.patch_size * settings.patch_size;
+  plan.patch_floats = 3 * settings.temporal_patch_size * settings.patch_size * settings.patch_size;
   plan.num_tokens = plan.num_patches() / (settings.merge_size * settings.merge_size);
   return plan;
 }

@@ -1,6 +1,7 @@
 // Pixels of an image as the rows that Qwen2.5-VL's vision tower takes.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <span>
 
@@ -23,6 +24,9 @@ struct QwenImagePlan {
 
 // kInvalidArgument where smart_resize() says so. Needs no pixels.
 Result<QwenImagePlan> plan_qwen_image(ImageSize size, const QwenImageSettings& settings);
+
+// The normalized value of each byte, a table for each channel.
+std::array<std::array<float, 256>, 3> normalized_values(const QwenImageSettings& settings);
 
 // Resizes, normalizes and writes float32 [num_patches, patch_floats] to `out`, which has
 // plan.num_floats() places, for the plan of image.size. Rows run over merge x merge blocks of

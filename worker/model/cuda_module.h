@@ -23,6 +23,11 @@ struct GpuInfo {
   std::string uuid;  // "GPU-..."
 };
 
+struct CudaRunnerOptions {
+  std::vector<std::int32_t> ends;  // tokens that end an answer: min_tokens forbids them
+  LogitsTap logits_tap;            // for tests: with it, one step at a time is in flight
+};
+
 struct CudaModule {
   // Both sides are of one build: compared before anything else is believed.
   const char* version = nullptr;
@@ -39,11 +44,9 @@ struct CudaModule {
                                   const PlanRequest& request) = nullptr;
 
   // Reserves what was planned and loads the weights. `tensors` is needed during the call only.
-  Result<std::unique_ptr<ModelRunner>> (*make_qwen_runner)(const QwenConfig& config,
-                                                           const QwenImageSettings& settings,
-                                                           const TensorTable& tensors,
-                                                           const MemoryPlan& plan,
-                                                           const ProgressTick& tick) = nullptr;
+  Result<std::unique_ptr<ModelRunner>> (*make_qwen_runner)(
+      const QwenConfig& config, const QwenImageSettings& settings, const TensorTable& tensors,
+      const MemoryPlan& plan, const CudaRunnerOptions& options, const ProgressTick& tick) = nullptr;
 };
 
 // kUnsupported: this build has none, or it does not load here (the loader's words).

@@ -156,8 +156,9 @@ Result<std::unique_ptr<Engine>> start_model_engine(const StartOptions& options,
   const Checkpoint checkpoint = FACET_TRY(Checkpoint::open(options.directory));
   const TensorTable tensors = FACET_TRY(bind_qwen_tensors(checkpoint, files.config));
   if (gpu) {
-    parts.runner = FACET_TRY(
-        gpu->module->make_qwen_runner(files.config, files.image_settings, tensors, plan, tick));
+    const CudaRunnerOptions runner{parts.sampling.eos_token_ids, options.logits_tap};
+    parts.runner = FACET_TRY(gpu->module->make_qwen_runner(files.config, files.image_settings,
+                                                           tensors, plan, runner, tick));
   } else {
     RunnerOptions runner = runner_options(plan, files.image_settings);
     runner.logits_tap = options.logits_tap;

@@ -2,14 +2,12 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstring>
 
 #include "kernels/activation/silu_mul.h"
 #include "kernels/attention/kv_gather.h"
 #include "kernels/embedding/embed_tokens.h"
 #include "kernels/norm/rms_norm.h"
 #include "kernels/rope/rope_kv_write.h"
-#include "kernels/sampling/argmax_rows.h"
 #include "worker/model/angles.h"
 #include "worker/model/cuda/varlen_attention.h"
 #include "worker/model/qwen2_5_vl/cuda_step.h"
@@ -36,7 +34,7 @@ LanguageActivations::LanguageActivations(Cutter& cutter, const QwenTextConfig& t
   gate_up = rows(sizes.step_tokens, 2 * text.intermediate_size);
   inner = rows(sizes.step_tokens, text.intermediate_size);
   last_hidden = rows(sizes.lanes, text.hidden_size);
-  last_normed = rows(sizes.lanes, text.hidden_size);
+  last_attended = rows(sizes.lanes, text.num_heads * text.head_dim());
 }
 
 // A row: token, chunk, index, three positions, image row. A chunk: length, last row, two begins of
@@ -57,7 +55,6 @@ LanguageInputs::LanguageInputs(Cutter& cutter, const QwenTextConfig& text,
   block = cutter.take<std::byte>(block_bytes(sizes));
   table = cutter.take<std::int32_t>(ints(sizes.lanes * sizes.lane_blocks()));
   frequencies = cutter.take<float>(ints(text.head_dim() / 2));
-  best = cutter.take<std::int32_t>(ints(sizes.lanes));
   attention_workspace = cutter.take(static_cast<std::int64_t>(workspace_bytes(text, sizes)));
 }
 
@@ -76,22 +73,32 @@ kernels::PagedDecodeShape decode_shape(const QwenTextConfig& text, const CudaQwe
   return shape;
 }
 
+namespace {
+
+PinnedBuffer pinned_block(const CudaQwenSizes& sizes) {
+  return PinnedBuffer(static_cast<std::uint64_t>(LanguageInputs::block_bytes(sizes)));
+}
+
+PinnedBuffer pinned_table(const CudaQwenSizes& sizes) {
+  return PinnedBuffer(static_cast<std::uint64_t>(ints(sizes.lanes * sizes.lane_blocks())));
+}
+
+}  // namespace
+
 CudaLanguage::CudaLanguage(const QwenConfig& config, const CudaQwenSizes& sizes,
                            const CudaQwenWeights& weights, const CudaParts& parts,
-                           const Regions& regions)
+                           const Regions& regions, const DeviceSampler& sampler)
     : config_(config.text),
       sizes_(sizes),
       weights_(weights),
       parts_(parts),
       regions_(regions),
+      sampler_(sampler),
       buffers_(cut<LanguageActivations>(parts.activations, config.text, sizes)),
       inputs_(cut<LanguageInputs>(regions.inputs, config.text, sizes)),
       decode_(decode_shape(config.text, sizes)),
-      host_block_(static_cast<std::uint64_t>(LanguageInputs::block_bytes(sizes))),
-      host_table_(static_cast<std::uint64_t>(ints(sizes.lanes * sizes.lane_blocks()))),
-      host_logits_(static_cast<std::uint64_t>(sizes.lanes * config.text.vocab_size *
-                                              value_bytes(sizes.type))),
-      host_best_(static_cast<std::uint64_t>(ints(sizes.lanes))) {
+      host_block_{pinned_block(sizes), pinned_block(sizes)},
+      host_table_{pinned_table(sizes), pinned_table(sizes)} {
   const std::vector<float> frequencies =
       inverse_frequencies(config_.rope_theta, config_.head_dim());
   FACET_CUDA(cudaMemcpy(inputs_.frequencies, frequencies.data(), frequencies.size() * sizeof(float),
@@ -99,6 +106,8 @@ CudaLanguage::CudaLanguage(const QwenConfig& config, const CudaQwenSizes& sizes,
   FACET_CUDA(
       cudaMemset(inputs_.attention_workspace, 0, LanguageInputs::workspace_bytes(config_, sizes_)));
 }
+
+CudaLanguage::~CudaLanguage() = default;
 
 void* CudaLanguage::kv_pool(std::int64_t layer, bool values) const {
   const std::int64_t pool = sizes_.kv_blocks * decode_.layout.block_stride;
@@ -190,42 +199,71 @@ void CudaLanguage::attend_group(const Group& group, std::int64_t layer) const {
                    args, {group.query_rows, group.key_rows, group.max_keys}, parts_.stream);
 }
 
+// What follows attention needs only the rows that something is chosen from in the last layer.
 void CudaLanguage::run_layer(const Step& step, std::size_t layer) const {
   const CudaLanguageLayer& w = weights_.layers[layer];
-  const std::int64_t rows = step.rows;
-  if (layer == 0) parts_.norm(norm_shape(rows), buffers_.hidden, w.norm1, buffers_.normed);
-  parts_.linear(buffers_.normed, w.qkv_w, &w.qkv_b, buffers_.qkv, rows);
+  if (layer == 0) parts_.norm(norm_shape(step.rows), buffers_.hidden, w.norm1, buffers_.normed);
+  parts_.linear(buffers_.normed, w.qkv_w, &w.qkv_b, buffers_.qkv, step.rows);
   rope(step, static_cast<std::int64_t>(layer));
+  if (layer + 1 == weights_.layers.size() && step.chosen_rows == 0) return;
   attend(step, static_cast<std::int64_t>(layer));
-  parts_.linear(buffers_.attended, w.o_w, nullptr, buffers_.projected, rows);
-  parts_.add_norm(norm_shape(rows), buffers_.hidden, buffers_.projected, w.norm2, buffers_.normed);
+  if (layer + 1 < weights_.layers.size())
+    return run_mlp(w, buffers_.attended, buffers_.hidden, step.rows,
+                   weights_.layers[layer + 1].norm1);
+  if (step.chosen_row == nullptr)
+    return run_mlp(w, buffers_.attended, buffers_.hidden, step.rows, weights_.final_norm);
+  gather(buffers_.attended, step, buffers_.last_attended, config_.num_heads * config_.head_dim());
+  gather(buffers_.hidden, step, buffers_.last_hidden, config_.hidden_size);
+  run_mlp(w, buffers_.last_attended, buffers_.last_hidden, step.chosen_rows, weights_.final_norm);
+}
+
+// Leaves norm(hidden) in `normed`.
+void CudaLanguage::run_mlp(const CudaLanguageLayer& w, const void* attended, void* hidden,
+                           std::int64_t rows, const DeviceMatrix& next_norm) const {
+  parts_.linear(attended, w.o_w, nullptr, buffers_.projected, rows);
+  parts_.add_norm(norm_shape(rows), hidden, buffers_.projected, w.norm2, buffers_.normed);
   parts_.linear(buffers_.normed, w.gate_up_w, nullptr, buffers_.gate_up, rows);
   FACET_CUDA(kernels::silu_mul(parts_.type, buffers_.gate_up, buffers_.inner, rows,
                                config_.intermediate_size, parts_.launch()));
   parts_.linear(buffers_.inner, w.down_w, nullptr, buffers_.projected, rows);
-  if (layer + 1 < weights_.layers.size())
-    parts_.add_norm(norm_shape(rows), buffers_.hidden, buffers_.projected,
-                    weights_.layers[layer + 1].norm1, buffers_.normed);
-  else
-    FACET_CUDA(kernels::add_into(parts_.type, buffers_.hidden, buffers_.projected,
-                                 rows * config_.hidden_size, parts_.launch()));
+  parts_.add_norm(norm_shape(rows), hidden, buffers_.projected, next_norm, buffers_.normed);
 }
 
-CudaLanguage::Scores CudaLanguage::forward(
-    std::span<const SequenceChunk> chunks,
-    const std::function<bool(const SequenceChunk&)>& wants_logits, const ProgressTick& tick) {
-  const Step step = pack(chunks);
+void CudaLanguage::gather(const void* from, const Step& step, void* to, std::int64_t width) const {
+  FACET_CUDA(kernels::gather_rows(parts_.type, from, step.chosen_row, to, step.chosen_rows,
+                                  static_cast<std::int32_t>(width), parts_.launch()));
+}
+
+void CudaLanguage::prepare(std::span<const SequenceChunk> chunks, int slot) {
+  const std::int32_t lanes = graph_lanes(chunks);
+  step_ = std::make_unique<Step>(pack(chunks, lanes, slot));
+  if (lanes > 0) step_->graph = &graphs_.at(lanes);
+}
+
+void CudaLanguage::run(const ProgressTick& tick) {
+  if (step_->graph == nullptr) return compute(*step_, tick);
+  tick(WorkerPhase::kDecode);
+  step_->graph->launch(parts_.stream);
+}
+
+std::int32_t CudaLanguage::num_results() const {
+  return step_->chosen_rows;
+}
+
+void CudaLanguage::compute(const Step& step, const ProgressTick& tick) const {
   embed(step);
   const WorkerPhase phase = step.groups.empty() ? WorkerPhase::kDecode : WorkerPhase::kPrefill;
   for (std::size_t layer = 0; layer < weights_.layers.size(); ++layer) {
     run_layer(step, layer);
     tick(phase);
   }
-  std::vector<bool> wanted;
-  for (const SequenceChunk& chunk : chunks)
-    if (chunk.sampler != nullptr) wanted.push_back(wants_logits(chunk));
-  if (step.chosen_rows > 0) project(step);
-  return read_scores(wanted);
+  choose(step);
+}
+
+void CudaLanguage::choose(const Step& step) const {
+  if (step.chosen_rows == 0) return;
+  parts_.linear(buffers_.normed, weights_.head, nullptr, regions_.logits, step.chosen_rows);
+  sampler_.sample(regions_.logits, step.chosen_lane, step.chosen_rows, parts_.launch());
 }
 
 void CudaLanguage::embed(const Step& step) const {
@@ -233,59 +271,12 @@ void CudaLanguage::embed(const Step& step) const {
   args.table = weights_.embed.data;
   args.images = regions_.image_rows;
   args.token_ids = step.tokens;
+  args.chosen = sampler_.chosen();
   args.image_row = step.image_row;
   args.out = buffers_.hidden;
   FACET_CUDA(kernels::embed_tokens(parts_.type, args, step.rows,
                                    static_cast<std::int32_t>(config_.hidden_size),
                                    static_cast<std::int32_t>(config_.vocab_size), parts_.launch()));
-}
-
-// Logits of the last rows, and their best tokens.
-void CudaLanguage::project(const Step& step) const {
-  FACET_CUDA(kernels::gather_rows(parts_.type, buffers_.hidden, step.chosen_row,
-                                  buffers_.last_hidden, step.chosen_rows,
-                                  static_cast<std::int32_t>(config_.hidden_size), parts_.launch()));
-  parts_.norm(norm_shape(step.chosen_rows), buffers_.last_hidden, weights_.final_norm,
-              buffers_.last_normed);
-  parts_.linear(buffers_.last_normed, weights_.head, nullptr, regions_.logits, step.chosen_rows);
-  FACET_CUDA(kernels::argmax_rows(parts_.type, regions_.logits, inputs_.best, step.chosen_rows,
-                                  config_.vocab_size, parts_.launch()));
-  FACET_CUDA(cudaMemcpyAsync(host_best_.data(), inputs_.best,
-                             static_cast<std::size_t>(ints(step.chosen_rows)),
-                             cudaMemcpyDeviceToHost, parts_.stream));
-}
-
-CudaLanguage::Scores CudaLanguage::read_scores(const std::vector<bool>& wanted) {
-  const auto width = static_cast<std::size_t>(config_.vocab_size);
-  const auto row_bytes = width * static_cast<std::size_t>(value_bytes(parts_.type));
-  for (std::size_t row = 0; row < wanted.size(); ++row)
-    if (wanted[row])
-      FACET_CUDA(cudaMemcpyAsync(host_logits_.data() + row * row_bytes,
-                                 static_cast<const std::byte*>(regions_.logits) + row * row_bytes,
-                                 row_bytes, cudaMemcpyDeviceToHost, parts_.stream));
-  FACET_CUDA(cudaStreamSynchronize(parts_.stream));
-  Scores scores;
-  scores.best = {reinterpret_cast<const std::int32_t*>(host_best_.data()), wanted.size()};
-  scores.logits.resize(wanted.size());
-  for (std::size_t row = 0; row < wanted.size(); ++row)
-    if (wanted[row]) scores.logits[row] = host_logits(row);
-  return scores;
-}
-
-// bf16 values are fp32 values whose lower half is zero.
-std::span<const float> CudaLanguage::host_logits(std::size_t row) {
-  const auto width = static_cast<std::size_t>(config_.vocab_size);
-  const std::byte* from =
-      host_logits_.data() + row * width * static_cast<std::size_t>(value_bytes(parts_.type));
-  if (parts_.type == DType::kFp32) return {reinterpret_cast<const float*>(from), width};
-  widened_.resize(static_cast<std::size_t>(sizes_.lanes) * width);  // once: the size never changes
-  float* const out = widened_.data() + row * width;
-  const auto* halves = reinterpret_cast<const std::uint16_t*>(from);
-  for (std::size_t i = 0; i < width; ++i) {
-    const std::uint32_t bits = static_cast<std::uint32_t>(halves[i]) << 16;
-    std::memcpy(&out[i], &bits, sizeof bits);
-  }
-  return {out, width};
 }
 
 }  // namespace facet

@@ -2,14 +2,16 @@
 #pragma once
 
 #include <cstdint>
-#include <functional>
+#include <map>
+#include <memory>
 #include <span>
-#include <string>
 #include <vector>
 
 #include "kernels/attention/paged_decode_attention.h"
 #include "worker/engine/model_runner.h"
+#include "worker/model/cuda/cuda_graph.h"
 #include "worker/model/cuda/cutter.h"
+#include "worker/model/cuda/device_sampler.h"
 #include "worker/model/cuda/pinned.h"
 #include "worker/model/cuda/step_block.h"
 #include "worker/model/qwen2_5_vl/cuda_parts.h"
@@ -19,7 +21,8 @@ namespace facet {
 
 struct LanguageActivations {
   LanguageActivations(Cutter& cutter, const QwenTextConfig& text, const CudaQwenSizes& sizes);
-  void *hidden, *normed, *projected, *qkv, *attended, *gate_up, *inner, *last_hidden, *last_normed;
+  void *hidden, *normed, *projected, *qkv, *attended, *gate_up, *inner;
+  void *last_hidden, *last_attended;  // [lanes]: of rows that choose a token
 };
 
 // Inputs of a step, and what attention keeps.
@@ -28,7 +31,6 @@ struct LanguageInputs {
   std::byte* block;
   std::int32_t* table;  // [chunks, lane_blocks]
   float* frequencies;   // [head_dim / 2]
-  std::int32_t* best;   // [chunks]
   void* attention_workspace;
   static std::int64_t block_bytes(const CudaQwenSizes& sizes);
   static std::size_t workspace_bytes(const QwenTextConfig& text, const CudaQwenSizes& sizes);
@@ -36,46 +38,62 @@ struct LanguageInputs {
 
 class CudaLanguage {
  public:
+  static constexpr int kSlots = DeviceSampler::kSlots;
+
   // Regions of the arena; image_rows: the encoder's output pool.
   struct Regions {
     void *inputs, *logits, *kv, *gathered;
     const void* image_rows;
   };
 
-  // `weights` and what `parts` and `regions` point to outlive this.
+  // `weights`, `sampler` and what `parts` and `regions` point to outlive this.
   CudaLanguage(const QwenConfig& config, const CudaQwenSizes& sizes, const CudaQwenWeights& weights,
-               const CudaParts& parts, const Regions& regions);
+               const CudaParts& parts, const Regions& regions, const DeviceSampler& sampler);
+  ~CudaLanguage();
 
-  // What the chunks that have a sampler get to choose from, in their order; valid until the next
-  // call.
-  struct Scores {
-    std::span<const std::int32_t> best;          // greedy token of each; -1: a logit was NaN
-    std::vector<std::span<const float>> logits;  // of those that want them, else empty
-  };
-  // Computes the chunks and waits. Logits, as the model's dtype rounds them, come to the host only
-  // for the chunks that wants_logits() tells.
-  Scores forward(std::span<const SequenceChunk> chunks,
-                 const std::function<bool(const SequenceChunk&)>& wants_logits,
-                 const ProgressTick& tick);
+  // Touches the kernels of steps of many sizes and captures steps of single tokens as graphs:
+  // afterwards nothing is loaded or allocated any more. The KV pool's first blocks are scribbled
+  // over.
+  void warm_up(const ProgressTick& tick);
+
+  // A step in two parts, put on the stream in this order. Host memory is a slot's, free again when
+  // the stream has passed prepare().
+  void prepare(std::span<const SequenceChunk> chunks, int slot);  // inputs to the device
+  void run(const ProgressTick& tick);                             // computes, samples
+
+  // Of the step prepared last: results that the sampler has, and which of them belongs to each of
+  // the chunks that have a sampler, in their order.
+  std::int32_t num_results() const;
+  std::span<const std::int32_t> result_rows() const { return result_rows_; }
+  // [num_results, vocab] on the device, in the model's dtype.
+  const void* logits() const { return regions_.logits; }
 
  private:
   struct Order;
   struct Group;  // chunks that run through one call of attention
   struct Step;
 
-  Step pack(std::span<const SequenceChunk> chunks);
+  Step pack(std::span<const SequenceChunk> chunks, std::int32_t padded_lanes, int slot);
   void pack_rows(const Order& order, Step& step, StepBlock& block) const;
   void pack_groups(const Order& order, Step& step, StepBlock& block) const;
-  void send_tables(const Order& order);
+  void pack_chosen(std::span<const SequenceChunk> chunks, const Order& order, Step& step,
+                   StepBlock& block);
+  void send_tables(const Order& order, int slot);
+  // Lanes of the graph that takes these chunks; 0: they run kernel by kernel.
+  std::int32_t graph_lanes(std::span<const SequenceChunk> chunks) const;
+  void capture(std::int32_t lanes);
+  void touch_prefill(std::int64_t tokens, std::int64_t context);
+  void compute(const Step& step, const ProgressTick& tick) const;
   void run_layer(const Step& step, std::size_t layer) const;
+  void run_mlp(const CudaLanguageLayer& weights, const void* attended, void* hidden,
+               std::int64_t rows, const DeviceMatrix& next_norm) const;
+  void choose(const Step& step) const;
   void rope(const Step& step, std::int64_t layer) const;
   void attend(const Step& step, std::int64_t layer) const;
   void attend_group(const Group& group, std::int64_t layer) const;
   kernels::RmsNormShape norm_shape(std::int64_t rows) const;
-  Scores read_scores(const std::vector<bool>& wanted);
-  std::span<const float> host_logits(std::size_t row);
+  void gather(const void* from, const Step& step, void* to, std::int64_t width) const;
   void embed(const Step& step) const;
-  void project(const Step& step) const;
   void* kv_pool(std::int64_t layer, bool values) const;
 
   QwenTextConfig config_;
@@ -83,11 +101,14 @@ class CudaLanguage {
   const CudaQwenWeights& weights_;
   CudaParts parts_;
   Regions regions_;
+  const DeviceSampler& sampler_;
   LanguageActivations buffers_;
   LanguageInputs inputs_;
   kernels::PagedDecodeShape decode_;
-  PinnedBuffer host_block_, host_table_, host_logits_, host_best_;
-  std::vector<float> widened_;  // rows of bf16 logits that the host asked for
+  PinnedBuffer host_block_[kSlots], host_table_[kSlots];
+  std::map<std::int32_t, CudaGraph> graphs_;  // lanes -> a step of so many single tokens
+  std::unique_ptr<Step> step_;                // prepared last
+  std::vector<std::int32_t> result_rows_;
 };
 
 kernels::PagedDecodeShape decode_shape(const QwenTextConfig& text, const CudaQwenSizes& sizes);

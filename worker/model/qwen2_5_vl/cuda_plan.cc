@@ -5,6 +5,7 @@
 #include "common/base/check.h"
 #include "kernels/attention/paged_decode_attention.h"
 #include "worker/engine/qwen2_5_vl/plan_fit.h"
+#include "worker/model/cuda/image_upload.h"
 #include "worker/model/cuda/varlen_attention.h"
 #include "worker/model/qwen2_5_vl/cuda_language.h"
 #include "worker/model/qwen2_5_vl/cuda_vision.h"
@@ -51,10 +52,13 @@ std::vector<MemoryItem> cuda_arena_items(const QwenConfig& config, const CudaQwe
                      : std::to_string(sizes.step_tokens) + " tokens"},
       {"logits", bytes(sizes.lanes * text.vocab_size * item),
        std::to_string(sizes.lanes) + " rows"},
+      {"sampling", cut_bytes<SamplerRegions>(cuda_sampler_sizes(config, sizes)),
+       "what each lane has seen of the vocabulary"},
       {"gathered KV", bytes(2 * sizes.gather_rows() * text.num_kv_heads * text.head_dim() * item),
        std::to_string(sizes.gather_rows()) + " tokens"},
       {"step inputs", cut_bytes<LanguageInputs>(text, sizes), "block tables included"},
       {"encoder inputs", cut_bytes<VisionInputs>(config.vision, sizes), "indices, angles"},
+      {"image pixels", cut_bytes<ImageUploadRegions>(), "as they come, and resized"},
       {"encoder output", bytes(sizes.encoder_rows() * text.hidden_size * item),
        std::to_string(sizes.encoder_rows()) + " tokens"},
       {"libtorch", torch_bytes(config, sizes), "attention of prefill and encoder"},
@@ -97,6 +101,10 @@ Status check_request(const QwenConfig& config, const PlanRequest& request) {
   if (std::find(dims.begin(), dims.end(), dim) == dims.end())
     return Error(Code::kUnsupported, "heads of " + std::to_string(dim) +
                                          " values: on a GPU 32, 64, 80, 96, 128 or 256");
+  if (config.text.vocab_size > kernels::kMaxSampledVocab)
+    return Error(Code::kUnsupported, "a vocabulary of " + std::to_string(config.text.vocab_size) +
+                                         " tokens: on a GPU at most " +
+                                         std::to_string(kernels::kMaxSampledVocab));
   // Rows are read as 16-byte words.
   for (const std::int64_t width : {config.text.hidden_size, config.text.intermediate_size,
                                    config.vision.hidden_size, config.vision.out_hidden_size})
@@ -130,6 +138,11 @@ Result<MemoryPlan> plan_qwen_cuda(const QwenConfig& config, const QwenImageSetti
   plan.items = cuda_arena_items(config, sizes);
   plan.items.push_back({"process", kCudaProcessBytes, "context, code of the kernels"});
   return plan;
+}
+
+DeviceSamplerSizes cuda_sampler_sizes(const QwenConfig& config, const CudaQwenSizes& sizes) {
+  return {sizes.type, static_cast<std::int32_t>(sizes.lanes),
+          static_cast<std::int32_t>(config.text.vocab_size), sizes.context};
 }
 
 CudaQwenSizes cuda_sizes_of(const MemoryPlan& plan) {

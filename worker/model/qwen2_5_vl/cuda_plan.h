@@ -8,6 +8,7 @@
 
 #include "worker/engine/memory_plan.h"
 #include "worker/engine/qwen2_5_vl/plan.h"
+#include "worker/model/cuda/device_sampler.h"
 #include "worker/model/qwen2_5_vl/cuda_sizes.h"
 #include "worker/model/qwen2_5_vl/cuda_weights.h"
 
@@ -25,6 +26,7 @@ std::uint64_t cuda_item_bytes(const std::vector<MemoryItem>& items, const std::s
 // CudaModule::plan_qwen.
 Result<MemoryPlan> plan_qwen_cuda(const QwenConfig& config, const QwenImageSettings& settings,
                                   const PlanRequest& request);
+DeviceSamplerSizes cuda_sampler_sizes(const QwenConfig& config, const CudaQwenSizes& sizes);
 CudaQwenSizes cuda_sizes_of(const MemoryPlan& plan);
 
 }  // namespace facet

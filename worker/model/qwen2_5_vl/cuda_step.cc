@@ -17,7 +17,7 @@ int kind(const SequenceChunk& chunk) {
 
 }  // namespace
 
-CudaLanguage::Order::Order(std::span<const SequenceChunk> chunks)
+CudaLanguage::Order::Order(std::span<const SequenceChunk> chunks, std::int32_t padded_lanes)
     : last_row_of_chunk(chunks.size()) {
   std::vector<std::size_t> places(chunks.size());
   std::iota(places.begin(), places.end(), 0);
@@ -32,6 +32,11 @@ CudaLanguage::Order::Order(std::span<const SequenceChunk> chunks)
     num_decode += kind(chunk) == 0 ? 1 : 0;
     num_fresh += kind(chunk) == 1 ? 1 : 0;
   }
+  decode_rows = static_cast<std::int32_t>(num_decode);
+  is_padded = padded_lanes > 0;
+  if (!is_padded) return;
+  FACET_CHECK(num_decode == chunks.size() && rows <= padded_lanes);
+  rows = decode_rows = padded_lanes;
 }
 
 void CudaLanguage::pack_rows(const Order& order, Step& step, StepBlock& block) const {
@@ -40,12 +45,13 @@ void CudaLanguage::pack_rows(const Order& order, Step& step, StepBlock& block) c
   const auto row_index = block.add<std::int32_t>(order.rows);
   const auto positions = block.add<Position>(order.rows);
   const auto image_row = block.add<std::int32_t>(order.rows);
-  const auto lengths = block.add<std::int32_t>(static_cast<std::int64_t>(order.num_decode));
+  const auto lengths = block.add<std::int32_t>(order.decode_rows);
   for (std::size_t place = 0; place < order.sorted.size(); ++place) {
     const SequenceChunk& chunk = *order.sorted[place];
     const auto first = static_cast<std::size_t>(order.first_row[place]);
     for (std::size_t i = 0; i < chunk.token_ids.size(); ++i) {
-      tokens.host[first + i] = chunk.token_ids[i];
+      const std::int32_t token = chunk.token_ids[i];
+      tokens.host[first + i] = token == kChosenBefore ? ~chunk.lane : token;
       row_chunk.host[first + i] = static_cast<std::int32_t>(place);
       row_index.host[first + i] = chunk.context_tokens + static_cast<std::int32_t>(i);
       positions.host[first + i] = chunk.positions[i];
@@ -55,6 +61,13 @@ void CudaLanguage::pack_rows(const Order& order, Step& step, StepBlock& block) c
       for (std::int32_t i = 0; i < image.count; ++i)
         image_row.host[first + static_cast<std::size_t>(image.at + i)] = image.pool_row + i;
     if (place < order.num_decode) lengths.host[place] = chunk.context_tokens + 1;
+  }
+  for (auto row = order.num_decode; order.is_padded && row < static_cast<std::size_t>(order.rows);
+       ++row) {
+    tokens.host[row] = static_cast<std::int32_t>(config_.vocab_size);  // reads no embedding
+    row_chunk.host[row] = image_row.host[row] = -1;
+    row_index.host[row] = lengths.host[row] = 0;
+    positions.host[row] = {};
   }
   step.tokens = tokens.device;
   step.row_chunk = row_chunk.device;
@@ -101,10 +114,33 @@ void CudaLanguage::pack_groups(const Order& order, Step& step, StepBlock& block)
   }
 }
 
+// What is chosen: in a padded step every row stands for a chunk, else the last rows of the chunks
+// that have a sampler.
+void CudaLanguage::pack_chosen(std::span<const SequenceChunk> chunks, const Order& order,
+                               Step& step, StepBlock& block) {
+  const bool all_rows = order.is_padded;
+  const auto has_sampler = [](const SequenceChunk& chunk) { return chunk.sampler != nullptr; };
+  step.chosen_rows =
+      all_rows ? order.rows : static_cast<std::int32_t>(std::ranges::count_if(chunks, has_sampler));
+  const auto rows = block.add<std::int32_t>(all_rows ? 0 : step.chosen_rows);
+  const auto lanes = block.add<std::int32_t>(step.chosen_rows);
+  std::ranges::fill(lanes.host, -1);
+  result_rows_.clear();
+  for (std::size_t i = 0; i < chunks.size(); ++i) {
+    if (!has_sampler(chunks[i])) continue;
+    const std::size_t at = all_rows ? i : result_rows_.size();
+    if (!all_rows) rows.host[at] = order.last_row_of_chunk[i];
+    lanes.host[at] = chunks[i].lane;
+    result_rows_.push_back(static_cast<std::int32_t>(at));
+  }
+  step.chosen_row = all_rows ? nullptr : rows.device;
+  step.chosen_lane = lanes.device;
+}
+
 // Row `place` of the table: the blocks of the chunk at that place, as far as the widest needs.
-void CudaLanguage::send_tables(const Order& order) {
+void CudaLanguage::send_tables(const Order& order, int slot) {
   const auto stride = static_cast<std::size_t>(sizes_.lane_blocks());
-  auto* host = reinterpret_cast<std::int32_t*>(host_table_.data());
+  auto* host = reinterpret_cast<std::int32_t*>(host_table_[slot].data());
   std::size_t widest = 0;
   for (std::size_t place = 0; place < order.sorted.size(); ++place) {
     const auto& blocks = order.sorted[place]->blocks;
@@ -112,30 +148,26 @@ void CudaLanguage::send_tables(const Order& order) {
     std::copy_n(blocks.begin(), count, host + place * stride);
     widest = std::max(widest, count);
   }
+  if (widest == 0) return;
   FACET_CUDA(cudaMemcpy2DAsync(inputs_.table, stride * sizeof(std::int32_t), host,
                                stride * sizeof(std::int32_t), widest * sizeof(std::int32_t),
                                order.sorted.size(), cudaMemcpyHostToDevice, parts_.stream));
 }
 
-CudaLanguage::Step CudaLanguage::pack(std::span<const SequenceChunk> chunks) {
-  const Order order(chunks);
+CudaLanguage::Step CudaLanguage::pack(std::span<const SequenceChunk> chunks,
+                                      std::int32_t padded_lanes, int slot) {
+  const Order order(chunks, padded_lanes);
   FACET_CHECK(order.rows > 0 && order.rows <= sizes_.step_tokens);
   FACET_CHECK(static_cast<std::int64_t>(chunks.size()) <= sizes_.lanes);
-  StepBlock block(host_block_.data(), inputs_.block, host_block_.size());
+  StepBlock block(host_block_[slot].data(), inputs_.block, host_block_[slot].size());
   Step step;
   step.rows = order.rows;
-  step.decode_rows = static_cast<std::int32_t>(order.num_decode);
+  step.decode_rows = order.decode_rows;
   pack_rows(order, step, block);
   pack_groups(order, step, block);
-  std::vector<std::int32_t> chosen;
-  for (std::size_t i = 0; i < chunks.size(); ++i)
-    if (chunks[i].sampler != nullptr) chosen.push_back(order.last_row_of_chunk[i]);
-  step.chosen_rows = static_cast<std::int32_t>(chosen.size());
-  const auto chosen_row = block.add<std::int32_t>(step.chosen_rows);
-  std::copy(chosen.begin(), chosen.end(), chosen_row.host.begin());
-  step.chosen_row = chosen_row.device;
+  pack_chosen(chunks, order, step, block);
   block.send(parts_.stream);
-  send_tables(order);
+  send_tables(order, slot);
   return step;
 }
 

@@ -1,11 +1,7 @@
 #include "worker/model/qwen2_5_vl/cuda_vision.h"
 
-#include <ATen/Parallel.h>
-#include <c10/util/BFloat16.h>
-
 #include <algorithm>
 #include <cmath>
-#include <cstring>
 
 #include "kernels/activation/gelu.h"
 #include "kernels/activation/silu_mul.h"
@@ -77,6 +73,14 @@ struct CudaVision::Pass {
   const std::int32_t *window_begin = nullptr, *image_begin = nullptr;
 };
 
+namespace {
+
+std::uint64_t host_bytes(const QwenVisionConfig& vision, const CudaQwenSizes& sizes) {
+  return static_cast<std::uint64_t>(VisionInputs::block_bytes(vision, sizes));
+}
+
+}  // namespace
+
 CudaVision::CudaVision(const QwenConfig& config, const CudaQwenSizes& sizes,
                        const CudaQwenWeights& weights, const CudaParts& parts, void* inputs,
                        void* image_rows)
@@ -87,10 +91,7 @@ CudaVision::CudaVision(const QwenConfig& config, const CudaQwenSizes& sizes,
       image_rows_(image_rows),
       buffers_(cut<VisionBuffers>(parts.activations, config.vision, sizes)),
       inputs_(cut<VisionInputs>(inputs, config.vision, sizes)),
-      host_block_(static_cast<std::uint64_t>(VisionInputs::block_bytes(config.vision, sizes))),
-      host_patches_(static_cast<std::uint64_t>(sizes.pass_patches(config.vision) *
-                                               config.vision.patch_values() *
-                                               value_bytes(sizes.type))) {
+      slots_{Slot(host_bytes(config.vision, sizes)), Slot(host_bytes(config.vision, sizes))} {
   const auto count =
       static_cast<std::size_t>(VisionInputs::max_side(config_, sizes) * (config_.head_dim() / 4));
   std::vector<float> cos(count);
@@ -111,7 +112,10 @@ CudaVision::Pass CudaVision::pack(std::span<const VisionImage> images) {
     pass.widest_image = std::max(pass.widest_image, static_cast<std::int32_t>(image.num_patches()));
   }
   pass.images = static_cast<std::int32_t>(images.size());
-  StepBlock block(host_block_.data(), inputs_.block, host_block_.size());
+  slot_ = 1 - slot_;
+  Slot& slot = slots_[slot_];
+  slot.copied.wait();
+  StepBlock block(slot.block.data(), inputs_.block, slot.block.size());
   const std::int64_t cells = pass.patches / config_.merge_unit();
   const auto rows = block.add<std::int32_t>(pass.patches);
   const auto columns = block.add<std::int32_t>(pass.patches);
@@ -147,27 +151,8 @@ CudaVision::Pass CudaVision::pack(std::span<const VisionImage> images) {
   pass.window_begin = windows.device;
   pass.image_begin = begins.device;
   block.send(parts_.stream);
+  slot.copied.record(parts_.stream);
   return pass;
-}
-
-void CudaVision::send_patches(std::span<const VisionImage> images) {
-  std::byte* to = host_patches_.data();
-  for (const VisionImage& image : images) {
-    const auto count = static_cast<std::int64_t>(image.patches.size());
-    if (parts_.type == DType::kFp32) {
-      std::memcpy(to, image.patches.data(), image.patches.size_bytes());
-    } else {
-      auto* values = reinterpret_cast<c10::BFloat16*>(to);
-      at::parallel_for(0, count, 1 << 16, [&](std::int64_t begin, std::int64_t end) {
-        for (std::int64_t i = begin; i < end; ++i)
-          values[i] = c10::BFloat16(image.patches[static_cast<std::size_t>(i)]);
-      });
-    }
-    to += count * value_bytes(parts_.type);
-  }
-  FACET_CUDA(cudaMemcpyAsync(buffers_.patches, host_patches_.data(),
-                             static_cast<std::size_t>(to - host_patches_.data()),
-                             cudaMemcpyHostToDevice, parts_.stream));
 }
 
 kernels::RmsNormShape CudaVision::norm_shape(std::int64_t rows) const {
@@ -251,13 +236,36 @@ void CudaVision::encode(std::span<const VisionImage> images, const ProgressTick&
   const Pass pass = pack(images);
   FACET_CHECK(pass.patches <= sizes_.pass_patches(config_) &&
               pass.images <= CudaQwenSizes::kPassImages);
-  send_patches(images);
   embed(pass);
   for (std::size_t i = 0; i < weights_.blocks.size(); ++i) {
     run_block(pass, i);
     tick(WorkerPhase::kEncode);
   }
   merge(pass, images);
+}
+
+// Squares from one cell to a full pass; of the blocks, one with windows and one without.
+void CudaVision::warm_up(const ProgressTick& tick) {
+  const std::int64_t most = sizes_.image_tokens * config_.merge_unit();
+  FACET_CUDA(cudaMemsetAsync(
+      buffers_.patches, 0,
+      static_cast<std::size_t>(most * config_.patch_values() * value_bytes(parts_.type)),
+      parts_.stream));
+  const auto blocks = static_cast<std::int64_t>(weights_.blocks.size());
+  for (std::int64_t side = config_.merge_size; side * side <= most; side *= 2) {
+    const auto grid = static_cast<std::int32_t>(side);
+    const std::vector<VisionImage> images{{grid, grid, 0}};
+    const Pass pass = pack(images);
+    embed(pass);
+    run_block(pass, 0);
+    for (std::int64_t i = 1; i < blocks; ++i)
+      if (config_.is_full_attention(i) != config_.is_full_attention(0)) {
+        run_block(pass, static_cast<std::size_t>(i));
+        break;
+      }
+    merge(pass, images);
+    tick(WorkerPhase::kEncode);
+  }
   FACET_CUDA(cudaStreamSynchronize(parts_.stream));
 }
 

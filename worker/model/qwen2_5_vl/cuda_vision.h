@@ -35,7 +35,6 @@ struct VisionInputs {
 std::int64_t most_windows(const QwenVisionConfig& vision, std::int64_t patches);
 
 struct VisionImage {
-  std::span<const float> patches;  // on the host, in the file's order; read before the return
   std::int32_t grid_height = 0, grid_width = 0;
   std::int32_t pool_row = 0;
 
@@ -48,14 +47,21 @@ class CudaVision {
   CudaVision(const QwenConfig& config, const CudaQwenSizes& sizes, const CudaQwenWeights& weights,
              const CudaParts& parts, void* inputs, void* image_rows);
 
-  // At most pass_patches() patches and kPassImages images. Puts the pass on the stream; returns
-  // when the host's side of it is free again.
+  // Touches the kernels of passes of many sizes. The first rows of the output pool are scribbled
+  // over.
+  void warm_up(const ProgressTick& tick);
+
+  // Where the patches of a pass go, [patches, patch values] in the file's order, image after image.
+  void* patches(std::int64_t first) const {
+    return parts_.at(buffers_.patches, first * config_.patch_values());
+  }
+  // Puts the pass over those patches on the stream: at most pass_patches() patches and kPassImages
+  // images.
   void encode(std::span<const VisionImage> images, const ProgressTick& tick);
 
  private:
   struct Pass;
   Pass pack(std::span<const VisionImage> images);
-  void send_patches(std::span<const VisionImage> images);
   void embed(const Pass& pass) const;
   void attend(const Pass& pass, bool full) const;
   void run_block(const Pass& pass, std::size_t index) const;
@@ -70,7 +76,13 @@ class CudaVision {
   void* image_rows_;
   VisionBuffers buffers_;
   VisionInputs inputs_;
-  PinnedBuffer host_block_, host_patches_;
+  struct Slot {
+    explicit Slot(std::uint64_t bytes) : block(bytes) {}
+    PinnedBuffer block;
+    CudaEvent copied;
+  };
+  Slot slots_[2];  // of host memory: passes take turns
+  int slot_ = 0;
 };
 
 }  // namespace facet
