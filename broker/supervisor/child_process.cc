@@ -48,8 +48,24 @@ void place_fds(const ChildProgram& program, int failure_fd) {
   close_range(static_cast<unsigned>(highest) + 1, ~0u, CLOSE_RANGE_CLOEXEC);
 }
 
-[[noreturn]] void run_child(const ChildProgram& program, char* const* argv, pid_t parent, int go_fd,
-                            int failure_fd) {
+// Ours, but for the names that the program has values of its own for.
+std::vector<char*> environment_of(const ChildProgram& program) {
+  std::vector<char*> variables;
+  for (const std::string& variable : program.environment)
+    variables.push_back(const_cast<char*>(variable.c_str()));
+  for (char** variable = environ; *variable != nullptr; ++variable) {
+    const std::string_view name(*variable, std::strcspn(*variable, "=") + 1);
+    const bool is_replaced =
+        std::any_of(program.environment.begin(), program.environment.end(),
+                    [&](const std::string& own) { return own.starts_with(name); });
+    if (!is_replaced) variables.push_back(*variable);
+  }
+  variables.push_back(nullptr);
+  return variables;
+}
+
+[[noreturn]] void run_child(const ChildProgram& program, char* const* argv, char* const* variables,
+                            pid_t parent, int go_fd, int failure_fd) {
   prctl(PR_SET_PDEATHSIG, SIGKILL);
   if (getppid() != parent) _exit(127);
   setpgid(0, 0);
@@ -59,7 +75,7 @@ void place_fds(const ChildProgram& program, int failure_fd) {
   char go = 0;
   if (read(go_fd, &go, 1) != 1) _exit(127);
   place_fds(program, failure_fd);
-  execv(argv[0], argv);
+  execve(argv[0], argv, variables);
   die_in_child(failure_fd);
 }
 
@@ -85,13 +101,15 @@ Result<ChildProcess> ChildProcess::fork_waiting(const ChildProgram& program) {
     argv.push_back(const_cast<char*>(argument.c_str()));
   }
   argv.push_back(nullptr);
+  const std::vector<char*> variables = environment_of(program);
   const pid_t parent = getpid();
   const pid_t pid = fork();
   if (pid < 0) return errno_error("fork", errno);
   if (pid == 0) {
     // Ours to write; while it stays open here, the supervisor's end would never be seen as EOF.
     close(go.second.get());
-    run_child(program, argv.data(), parent, go.first.get(), failure.second.get());
+    run_child(program, argv.data(), variables.data(), parent, go.first.get(),
+              failure.second.get());
   }
   ChildProcess child;
   child.pid_ = pid;

@@ -18,6 +18,7 @@ struct ChildProgram {
   std::string path;
   std::vector<std::string> arguments;        // without the program's own name
   std::vector<std::pair<int, int>> fds;      // {open descriptor here, number in the child}, 3 up
+  std::vector<std::string> environment = {};  // "NAME=value", in the place of ours of that name
 };
 
 // A child that is forked but waits before exec until released: in between its birth can be told.

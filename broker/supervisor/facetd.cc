@@ -15,6 +15,7 @@
 #include <string>
 
 #include "broker/supervisor/facetd_options.h"
+#include "broker/supervisor/gpu_binding.h"
 #include "broker/supervisor/runtime_dir.h"
 #include "broker/supervisor/supervisor.h"
 #include "common/config/config.h"
@@ -108,9 +109,22 @@ Status follow_parent() {
 
 // `made`: files that are ours to remove, also when a later step fails.
 Result<SupervisorSetup> prepare(const Config& config, const RuntimeDir& folder,
-                                const FacetdOptions& options, std::vector<std::string>& made) {
+                                const FacetdOptions& options, GpuBinding& gpus,
+                                std::vector<std::string>& made) {
   SupervisorSetup setup;
-  setup.rules = rules_from(config);
+  setup.worker_program =
+      config.worker.engine == EngineKind::kEcho ? "facet-worker-echo" : "facet-worker";
+  setup.program_folder = FACET_TRY(find_programs(setup.worker_program));
+  // While the driver lists its GPUs the shared memory is made; each takes about as long.
+  FACET_TRY_STATUS(gpus.ask(config.worker, setup.program_folder));
+  SharedMemory ring = FACET_TRY(create_ring(config.ring));
+  SharedMemory ledger = FACET_TRY(create_ledger(config.ledger));
+  setup.ring = std::move(ring.read_write);
+  setup.ring_read_only = std::move(ring.read_only);
+  setup.ledger = std::move(ledger.read_write);
+  FACET_TRY_STATUS(gpus.bind());
+  setup.gpus = gpus.uuids();
+  setup.rules = rules_from(gpus.bound(config));
   setup.config = config;
   setup.config_doors = {.read = [&options]() -> Result<Config> {
                           // A pipe or a device would let the supervisor wait, or read nothing and
@@ -123,17 +137,17 @@ Result<SupervisorSetup> prepare(const Config& config, const RuntimeDir& folder,
                           return read_config(options);
                         },
                         .publish =
-                            [&folder](const Config& next) {
-                              return folder.write_file(kEffectiveConfig, describe(next));
+                            [&folder, &gpus](const Config& next) {
+                              return folder.write_file(kEffectiveConfig,
+                                                       describe(gpus.bound(next)));
                             },
-                        .rules = rules_from};
-  setup.worker_program =
-      config.worker.engine == EngineKind::kEcho ? "facet-worker-echo" : "facet-worker";
-  setup.program_folder = FACET_TRY(find_programs(setup.worker_program));
+                        .rules = [&gpus](const Config& next) {
+                          return rules_from(gpus.bound(next));
+                        }};
   setup.client_socket = config.broker.socket;
   setup.worker_socket = folder.path() + "/workers.sock";
   // Children read what is in effect now, also when they start much later.
-  FACET_TRY_STATUS(folder.write_file(kEffectiveConfig, describe(config)));
+  FACET_TRY_STATUS(folder.write_file(kEffectiveConfig, describe(gpus.bound(config))));
   setup.config_path = made.emplace_back(folder.path() + "/" + kEffectiveConfig);
   setup.client_listener = FACET_TRY(RuntimeDir::listen(setup.client_socket, 0660));
   made.push_back(setup.client_socket);
@@ -142,11 +156,6 @@ Result<SupervisorSetup> prepare(const Config& config, const RuntimeDir& folder,
   const std::string control = folder.path() + "/" + kOperatorSocketName;
   setup.operator_listener = FACET_TRY(RuntimeDir::listen(control, 0600, SOCK_SEQPACKET));
   made.push_back(control);
-  SharedMemory ring = FACET_TRY(create_ring(config.ring));
-  SharedMemory ledger = FACET_TRY(create_ledger(config.ledger));
-  setup.ring = std::move(ring.read_write);
-  setup.ring_read_only = std::move(ring.read_only);
-  setup.ledger = std::move(ledger.read_write);
   if (options.ready_fd >= 0) {
     if (fcntl(options.ready_fd, F_SETFD, FD_CLOEXEC) != 0) {
       return errno_error("--ready-fd " + std::to_string(options.ready_fd), errno);
@@ -179,13 +188,15 @@ Status check_descriptor_limit(const Config& config) {
 
 int serve(const Config& config, const RuntimeDir& folder, const FacetdOptions& options) {
   std::vector<std::string> made;
+  GpuBinding gpus;
   const auto exit_code = [&]() -> Result<int> {
-    SupervisorSetup setup = FACET_TRY(prepare(config, folder, options, made));
+    SupervisorSetup setup = FACET_TRY(prepare(config, folder, options, gpus, made));
     auto supervisor = FACET_TRY(Supervisor::create(std::move(setup)));
     return supervisor->run();
   }();
   folder.leave(made);
-  if (!exit_code) return fail(exit_code.error(), kExitFailure);
+  if (!exit_code)
+    return fail(exit_code.error(), gpus.is_bad_config() ? kExitBadConfig : kExitFailure);
   spdlog::info("stopped exit_code={}", *exit_code);
   return *exit_code;
 }

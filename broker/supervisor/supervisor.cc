@@ -222,6 +222,9 @@ ChildProgram Supervisor::worker_program(const ChildId& id, const WorkerWatch& wa
   program.fds.emplace_back(setup_.ring_read_only.get(), kWorkerRingFd);
   program.fds.emplace_back(lifeline_read_.get(), kWorkerLifelineFd);
   program.fds.emplace_back(broker_page_.worker_fd(), kWorkerBrokerPageFd);
+  // Bound before it makes its first call of CUDA: it sees this one alone, under whatever index.
+  if (id.worker < setup_.gpus.size())
+    program.environment.push_back("CUDA_VISIBLE_DEVICES=" + setup_.gpus[id.worker]);
   return program;
 }
 

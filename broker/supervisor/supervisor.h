@@ -28,6 +28,7 @@ struct SupervisorSetup {
   std::string program_folder;  // facet-broker, facet-decoder, facet-worker...
   std::string worker_program;  // "facet-worker" or "facet-worker-echo"
   std::string config_path;     // for the children
+  std::vector<std::string> gpus;  // UUIDs, one a worker; empty: none is bound to a GPU
   std::string client_socket;   // named in the ready line
   std::string worker_socket;
   UniqueFd ring;               // read-write

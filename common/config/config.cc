@@ -48,9 +48,9 @@ std::string complete_path(const std::string& path, const std::string& folder) {
   return full;
 }
 
-// "3" or "GPU-" followed by hexadecimal digits and dashes.
+// "3", or "GPU-" ("MIG-": a slice of one) followed by hexadecimal digits and dashes.
 bool is_gpu_name(const std::string& name) {
-  const bool is_uuid = name.rfind("GPU-", 0) == 0;
+  const bool is_uuid = name.rfind("GPU-", 0) == 0 || name.rfind("MIG-", 0) == 0;
   const std::string_view allowed = is_uuid ? "0123456789abcdefABCDEF-" : "0123456789";
   const std::string_view rest = std::string_view(name).substr(is_uuid ? 4 : 0);
   const std::size_t max_length = is_uuid ? 36 : 2;

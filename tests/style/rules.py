@@ -8,6 +8,7 @@ ROOMS = {
     "common/base": [],
     "common/protocol": ["common/base"],
     "common/config": ["common/base", "common/protocol"],
+    "common/gpu": ["common/base", "common/config"],
     "common/log": ["common/base", "common/config"],
     "common/shm": ["common/base", "common/protocol"],
     "common/control": ["common/base", "common/shm"],

@@ -12,8 +12,10 @@ bool has_driver() {
   return access("/dev/nvidiactl", F_OK) == 0;
 }
 
+// A slice of a GPU goes by another UUID than the runtime tells; whoever is bound to one sees it
+// alone.
 bool is_named(const GpuInfo& gpu, const std::string& name) {
-  return gpu.uuid == name || std::to_string(gpu.index) == name;
+  return gpu.uuid == name || std::to_string(gpu.index) == name || name.starts_with("MIG-");
 }
 
 std::string seen(const std::vector<GpuInfo>& gpus) {
