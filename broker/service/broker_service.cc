@@ -32,7 +32,8 @@ BrokerService::BrokerService(const Parts& parts)
       workers_(parts.worker_router, parts.num_workers, parts.epoch),
       facts_(parts.facts),
       read_limits_(parts.read_limits),
-      epoch_(parts.epoch) {}
+      epoch_(parts.epoch),
+      config_generation_(parts.config_generation) {}
 
 int BrokerService::run() {
   auto takeover = receive_takeover(control_);
@@ -167,6 +168,7 @@ void BrokerService::on_control(ControlChannel::Received received) {
 
 // The supervisor has checked it: a failure is the file system's. A broker keeps what it has then.
 void BrokerService::read_config(std::uint32_t generation) {
+  if (generation == config_generation_) return;  // what it has started with
   auto limits = read_limits_();
   if (!limits) {
     spdlog::error("configuration_unreadable generation={} error=\"{}\"", generation,
@@ -174,6 +176,7 @@ void BrokerService::read_config(std::uint32_t generation) {
     return;
   }
   config_generation_ = generation;
+  spdlog::info("configuration_read generation={}", generation);
   feed(std::move(*limits));
 }
 

@@ -25,6 +25,7 @@ class BrokerService {
     ControlChannel& control;
     std::uint32_t num_workers = 0;
     std::uint64_t epoch = 0;  // of the ledger
+    std::uint32_t config_generation = 1;
     ClientPort::Limits client_limits;
     ServiceFacts facts;  // what status tells beyond the core
     // Reads the configuration again; what of it the core takes.
@@ -80,7 +81,7 @@ class BrokerService {
   bool draining_ = false;
   bool retiring_ = false;
   Nanos status_due_ = 0;
-  std::uint32_t config_generation_ = 1;
+  std::uint32_t config_generation_;
 };
 
 }  // namespace facet

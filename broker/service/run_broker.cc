@@ -36,12 +36,14 @@ constexpr const char* kVersion = "0.1.0";
 struct Arguments {
   std::string config_path;
   std::uint32_t num_workers = 0;  // 0: as the configuration says
+  std::uint32_t generation = 1;   // of the configuration
 };
 
 std::optional<int> parse_arguments(int argc, char** argv, Arguments& arguments) {
   CLI::App app("The broker of Facet. Started by facetd, which hands it descriptors.");
   app.add_option("--config", arguments.config_path, "configuration, TOML")->required();
   app.add_option("--workers", arguments.num_workers, "workers that facetd runs");
+  app.add_option("--generation", arguments.generation, "how often facetd has changed FILE, and 1");
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
@@ -123,6 +125,7 @@ Result<int> serve(const Config& config, const Arguments& arguments, std::uint32_
                          .control = control,
                          .num_workers = num_workers,
                          .epoch = ledger.epoch(),
+                         .config_generation = arguments.generation,
                          .client_limits = client_limits(config),
                          .facts = {.version = kVersion,
                                    .socket = config.broker.socket,

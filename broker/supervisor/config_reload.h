@@ -37,6 +37,7 @@ class ConfigReload {
   std::optional<ConfigChanged> restore();
 
   const Config& in_effect() const { return in_effect_; }
+  std::uint32_t generation() const { return generation_; }  // of the one in effect; 1 at the start
 
  private:
   Result<ConfigChanged> put_in_effect(const Config& next, bool has_new_decoder);

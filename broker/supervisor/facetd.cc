@@ -107,6 +107,19 @@ Status follow_parent() {
   return {};
 }
 
+// The broker would end, or serve nobody, for want of descriptors.
+Status check_descriptor_limit(const Config& config) {
+  rlimit limit{};
+  if (getrlimit(RLIMIT_NOFILE, &limit) != 0) return errno_error("RLIMIT_NOFILE", errno);
+  const auto needed = static_cast<rlim_t>(config.broker.max_clients + kReservedDescriptors);
+  if (limit.rlim_max >= needed) return {};
+  return Error(Code::kInvalidArgument,
+               "at most " + std::to_string(limit.rlim_max) + " open files are allowed, " +
+                   std::to_string(needed) + " are needed for broker.max_clients = " +
+                   std::to_string(config.broker.max_clients) +
+                   ": raise the limit (ulimit -Hn, LimitNOFILE=) or lower max_clients");
+}
+
 // `made`: files that are ours to remove, also when a later step fails.
 Result<SupervisorSetup> prepare(const Config& config, const RuntimeDir& folder,
                                 const FacetdOptions& options, GpuBinding& gpus,
@@ -134,7 +147,9 @@ Result<SupervisorSetup> prepare(const Config& config, const RuntimeDir& folder,
                             return Error(Code::kInvalidArgument,
                                          options.config_path + " is not a regular file");
                           }
-                          return read_config(options);
+                          Config next = FACET_TRY(read_config(options));
+                          FACET_TRY_STATUS(check_descriptor_limit(next));
+                          return next;
                         },
                         .publish =
                             [&folder, &gpus](const Config& next) {
@@ -171,19 +186,6 @@ void forbid_core_dumps() {
   if (getrlimit(RLIMIT_CORE, &limit) != 0) return;
   limit.rlim_cur = 0;
   setrlimit(RLIMIT_CORE, &limit);
-}
-
-// The broker would end, or serve nobody, for want of descriptors.
-Status check_descriptor_limit(const Config& config) {
-  rlimit limit{};
-  if (getrlimit(RLIMIT_NOFILE, &limit) != 0) return errno_error("RLIMIT_NOFILE", errno);
-  const auto needed = static_cast<rlim_t>(config.broker.max_clients + kReservedDescriptors);
-  if (limit.rlim_max >= needed) return {};
-  return Error(Code::kInvalidArgument,
-               "at most " + std::to_string(limit.rlim_max) + " open files are allowed, " +
-                   std::to_string(needed) + " are needed for broker.max_clients = " +
-                   std::to_string(config.broker.max_clients) +
-                   ": raise the limit (ulimit -Hn, LimitNOFILE=) or lower max_clients");
 }
 
 int serve(const Config& config, const RuntimeDir& folder, const FacetdOptions& options) {

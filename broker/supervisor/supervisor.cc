@@ -187,14 +187,15 @@ Result<Supervisor::Child> Supervisor::fork_child(const ChildId& id) {
 
 Result<ChildProgram> Supervisor::broker_program() {
   handed_control_ = FACET_TRY(broker_.open());
-  return ChildProgram{setup_.program_folder + "/facet-broker",
-                      {"--config", setup_.config_path, "--workers",
-                       std::to_string(setup_.rules.num_workers)},
-                      {{handed_control_.get(), kBrokerControlFd},
-                       {setup_.ring.get(), kBrokerRingFd},
-                       {setup_.ledger.get(), kBrokerLedgerFd},
-                       {setup_.client_listener.get(), kBrokerClientListenFd},
-                       {setup_.worker_listener.get(), kBrokerWorkerListenFd}}};
+  return ChildProgram{
+      setup_.program_folder + "/facet-broker",
+      {"--config", setup_.config_path, "--workers", std::to_string(setup_.rules.num_workers),
+       "--generation", std::to_string(config_.generation())},
+      {{handed_control_.get(), kBrokerControlFd},
+       {setup_.ring.get(), kBrokerRingFd},
+       {setup_.ledger.get(), kBrokerLedgerFd},
+       {setup_.client_listener.get(), kBrokerClientListenFd},
+       {setup_.worker_listener.get(), kBrokerWorkerListenFd}}};
 }
 
 Result<ChildProgram> Supervisor::decoder_program() {

@@ -116,7 +116,9 @@ bool SupervisorCore::is_broker_replaced() {
   return false;
 }
 
+// However it ends before its end: what came up with the new configuration did so for this restart.
 void SupervisorCore::end_roll(int exit_code, const std::string& text) {
+  if (roll_is_whole_ && exit_code != kExitOk) actions_.emplace_back(RestoreConfig{});
   note(exit_code != kExitOk, "restart: " + text);
   tell_operator(roll_client_, text, true, exit_code);
   roll_.reset();
@@ -124,7 +126,6 @@ void SupervisorCore::end_roll(int exit_code, const std::string& text) {
 }
 
 void SupervisorCore::give_up_roll(const std::string& why) {
-  if (roll_is_whole_) actions_.emplace_back(RestoreConfig{});
   end_roll(kExitFailure, why + "; the restart is given up, the other workers run on");
 }
 

@@ -66,6 +66,7 @@ class Reloads(PoolTest):
         self.wait_ready(fresh, 2)
         self.assertEqual(self.generation(fresh), 2)
         self.assertIn("40", self.refusal(fresh)["message"])
+        self.assertEqual(daemon.log_tail(1000).count("configuration_read"), 1)  # the former's
 
     def test_what_cannot_change_refuses_all_of_it_by_name(self):
         daemon, client = self.pool(workers=2, worker=ECHO, broker="max_tokens_limit = 300")
@@ -145,6 +146,39 @@ class Reloads(PoolTest):
         status = fresh.status()
         self.assertEqual(status["config_generation"], 2)
         self.assertEqual([w["credits"] for w in status["workers"]], [6, 6])
+
+    def test_rolling_restart_to_more_clients_than_there_are_descriptors_is_refused(self):
+        daemon, client = self.pool(through=["prlimit", "--nofile=404:404"], workers=1, worker=ECHO,
+                                   broker="max_clients = 20")
+        self.edit(daemon, "max_clients = 20", "max_clients = 200")
+        before = set(daemon.workers()) | {daemon.broker()}
+        code, output = self.run_facet(daemon, "restart", "--rolling")
+        self.assertEqual(code, 1, output)
+        self.assertIn("at most 404 open files are allowed, 584 are needed", output)
+        self.assertEqual(before, set(daemon.workers()) | {daemon.broker()})
+        self.assertEqual(self.generation(client), 1)
+
+    def test_a_drain_gives_a_rolling_restart_up_and_the_former_configuration_is_back(self):
+        daemon, client = self.pool(workers=2, worker="echo.token_us = 20000",
+                                   broker="max_tokens_limit = 300")
+        requests = [client.submit(Request(f"{i}", [], {"max_tokens": 300, "ignore_eos": True}))
+                    for i in range(4)]
+        client.poll_until(lambda: all(r.tokens for r in requests), 20)
+        self.edit(daemon, "max_tokens_limit = 300", "max_tokens_default = 20\n"
+                                                    "max_tokens_limit = 40")
+        roll = self.facet(daemon, "restart", "--rolling")
+        self.wait_generation(client, 2)
+        drain = self.facet(daemon, "drain")
+        code, output = self.outcome(roll)
+        self.assertEqual(code, 1, output)
+        self.assertIn("given up: the daemon is draining", output)
+        self.assertEqual(self.run_facet(daemon, "drain", "--cancel")[0], 0)
+        self.assertEqual(self.outcome(drain)[0], 1)
+        self.wait_generation(client, 3)
+        client.poll_until(lambda: all(r.finished for r in requests), 60)
+        later = Request("later", [], {"max_tokens": 60, "ignore_eos": True})
+        client.run([later], timeout_s=60)
+        self.assert_answer(later)
 
     def test_a_worker_that_the_new_configuration_ends_brings_the_former_back(self):
         daemon, client = self.pool(workers=1, worker=ECHO)

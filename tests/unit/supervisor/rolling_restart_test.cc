@@ -149,6 +149,22 @@ TEST_F(Restarts, ASuccessorThatDoesNotComeUpEndsItAndItsConfiguration) {
   EXPECT_FALSE(draining());
 }
 
+TEST_F(Restarts, ADrainEndsItAndItsConfiguration) {
+  world.ask(OperatorKind::kRestartRolling);
+  drained(0);
+  ready(0);
+  const std::uint64_t restarter = world.last_operator;
+  world.feed(BrokerSaid{{.kind = ControlKind::kStatus, .value = 7}});
+  world.ask(OperatorKind::kDrain);
+  ASSERT_TRUE(world.answer_to(restarter));
+  EXPECT_EQ(world.answer_to(restarter)->exit_code, 1);
+  EXPECT_EQ(world.restored, 1);
+  world.ask(OperatorKind::kCancelDrain);
+  world.ask(OperatorKind::kRestartWorker, 1);
+  world.ask(OperatorKind::kDrain);
+  EXPECT_EQ(world.restored, 1) << "the restart of one worker reads no configuration";
+}
+
 TEST_F(Restarts, ThreeFailedStartsEndIt) {
   world.ask(OperatorKind::kRestartRolling);
   drained(0);
