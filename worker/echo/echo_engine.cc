@@ -47,7 +47,10 @@ void end_with(SequenceUpdate& update, SequenceEnd::Kind kind, Code code = Code::
 }  // namespace
 
 EchoEngine::EchoEngine(const EchoOptions& options, ProgressTick tick)
-    : options_(options), tick_(std::move(tick)), facts_(echo_facts()) {}
+    : options_(options),
+      tick_(std::move(tick)),
+      facts_(echo_facts()),
+      schedule_(options.step_time) {}
 
 EchoEngine::~EchoEngine() {
   if (memory_ != nullptr) munmap(memory_, options_.memory_bytes);
@@ -122,8 +125,8 @@ void EchoEngine::cancel(const RequestId& id, std::uint32_t attempt) {
   }
 }
 
-void EchoEngine::pace() {
-  for (Nanos left = options_.step_time; left > 0; left -= kTickEvery) {
+void EchoEngine::sleep_until(Nanos due) {
+  for (Nanos left = due - monotonic_now(); left > 0; left = due - monotonic_now()) {
     sleep_for(std::min(left, kTickEvery));
     tick_(WorkerPhase::kDecode);
   }
@@ -134,7 +137,7 @@ Result<std::vector<SequenceUpdate>> EchoEngine::step() {
   tick_(WorkerPhase::kDecode);
   const bool any_running = std::any_of(sequences_.begin(), sequences_.end(),
                                        [](const Sequence& s) { return !s.cancelled; });
-  if (any_running) pace();
+  if (any_running) sleep_until(schedule_.next(monotonic_now()));
 
   std::uint32_t lanes = 0;
   for (auto it = sequences_.begin(); it != sequences_.end();) {
@@ -159,6 +162,7 @@ Result<std::vector<SequenceUpdate>> EchoEngine::step() {
     updates.push_back(std::move(update));
     it = ended ? sequences_.erase(it) : it + 1;
   }
+  if (sequences_.empty()) schedule_.rest();
   return updates;
 }
 

@@ -11,6 +11,7 @@
 
 #include "common/base/clock.h"
 #include "worker/echo/echo_hook.h"
+#include "worker/echo/step_schedule.h"
 #include "worker/engine/engine.h"
 
 namespace facet {
@@ -54,7 +55,7 @@ class EchoEngine : public Engine {
 
   EchoEngine(const EchoOptions& options, ProgressTick tick);
   Status reserve_memory();
-  void pace();
+  void sleep_until(Nanos due);
   // Adds the next token, or the end, to `update`. An Error ends the whole engine.
   Status advance(Sequence& sequence, SequenceUpdate& update);
   void make_token(Sequence& sequence, SequenceUpdate& update);
@@ -62,6 +63,7 @@ class EchoEngine : public Engine {
   const EchoOptions options_;
   const ProgressTick tick_;
   ModelFacts facts_;
+  StepSchedule schedule_;
   std::deque<Sequence> sequences_;  // in the order of arrival; the first max_lanes run
   void* memory_ = nullptr;
 };
