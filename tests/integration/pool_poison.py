@@ -15,6 +15,7 @@ from pool_client import Request
 from pool_images import mixed_images
 
 NUM_GOOD = 1000
+IN_FLIGHT = 60
 KINDS = ["segv", "abort", "exit", "engine", "segv", "abort", "exit", "engine", "segv", "hang"]
 
 
@@ -55,8 +56,9 @@ class Poison(PoolTest):
                   for kind in KINDS]
         poison += [Request(f"look {i}", [rng.choice(images), poison_image(kind, i % 6, rng)],
                            forever) for i, kind in enumerate(KINDS)]
-        everything = good + poison
-        rng.shuffle(everything)
+        first = good[:IN_FLIGHT - len(poison)] + poison  # all poison is there at once
+        rng.shuffle(first)
+        everything = first + good[IN_FLIGHT - len(poison):]
 
         seen = []  # workers held for a suspect at one moment, as status tells it
 
@@ -64,7 +66,7 @@ class Poison(PoolTest):
             client.ask_for_status()
             if client.status_json is not None:
                 seen.append(client.status_json.count('"held_for_suspect":true'))
-        client.run(everything, in_flight=40, timeout_s=100, on_turn=look)
+        client.run(everything, in_flight=IN_FLIGHT, timeout_s=100, on_turn=look)
 
         for request in good:
             self.assert_answer(request)
