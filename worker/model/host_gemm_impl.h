@@ -11,8 +11,6 @@
 namespace facet {
 namespace {
 
-using TileSums = Lanes[kTileRows][kTilePanels];
-
 static_assert(kTileRows <= kMaxTileRows);
 
 // Rows of the tiles that `rows` are cut into: nearly equal, since short tiles are slow ones.
@@ -21,61 +19,117 @@ inline std::int64_t tile_rows(std::int64_t rows) {
   return (rows + tiles - 1) / tiles;
 }
 
+// Rows this many floats apart, or a multiple of it, would fight for the same lines of the cache.
+constexpr std::int64_t kBadStride = 256;
+
+// Rows as floats that can be read together: those of x themselves, or copied kGemmPad apart.
 template <class T>
-inline void store_tile(const GemmTask<T>& task, const TileSums& sums, std::int64_t row, int rows,
-                       std::int64_t panel, int panels) {
-  for (int p = 0; p < panels; ++p) {
-    const std::int64_t column = (panel + p) * kPanel;
-    const std::int64_t count = std::min(kPanel, task.columns - column);
-    float bias[kPanel] = {};
-    if (task.bias != nullptr)
-      for (std::int64_t i = 0; i < count; ++i) bias[i] = load(task.bias[column + i]);
-    for (int r = 0; r < rows; ++r) {
-      float values[kPanel];
-      lanes_store(values, sums[r][p]);
-      T* out = task.out + (row + r) * task.out_stride + column;
-      if (count == kPanel) {
-        for (std::int64_t i = 0; i < kPanel; ++i) out[i] = store<T>(values[i] + bias[i]);
-      } else {
-        for (std::int64_t i = 0; i < count; ++i) out[i] = store<T>(values[i] + bias[i]);
-      }
+inline const float* readable_rows(const GemmTask<T>& task, std::int64_t row, std::int64_t rows,
+                                  float* scratch, std::int64_t& stride) {
+  if constexpr (sizeof(T) == sizeof(float)) {
+    if (task.x_stride % kBadStride != 0) {
+      stride = task.x_stride;
+      return task.x + row * stride;
     }
   }
+  stride = task.depth + kGemmPad;
+  for (std::int64_t r = 0; r < rows; ++r) {
+    const T* from = task.x + (row + r) * task.x_stride;
+    float* to = scratch + r * stride;
+    for (std::int64_t k = 0; k < task.depth; ++k) to[k] = load(from[k]);
+  }
+  return scratch;
 }
 
-// Copies rows as floats, kGemmPad apart: rows a power of two apart would fight for the same lines
-// of the cache.
+// Where the sums of a tile go, with their bias.
 template <class T>
-inline void copy_rows(const GemmTask<T>& task, std::int64_t row, std::int64_t rows, float* to) {
-  for (std::int64_t r = 0; r < rows; ++r, to += task.depth + kGemmPad) {
-    const T* from = task.x + (row + r) * task.x_stride;
-    for (std::int64_t k = 0; k < task.depth; ++k) to[k] = load(from[k]);
+struct StoreTile {
+  T* out;
+  std::int64_t stride;
+  Lanes bias[kTilePanels];
+
+  FACET_INLINE void operator()(int r, int p, Lanes sum) const {
+    lanes_store(out + r * stride + p * kPanel, lanes_add(sum, bias[p]));
+  }
+};
+
+struct StartAtZero {
+  FACET_INLINE Lanes operator()(int, int) const { return lanes_zero(); }
+};
+
+struct StoreSums {
+  float* to;
+  std::int64_t stride;
+  FACET_INLINE void operator()(int r, int p, Lanes sum) const {
+    lanes_store(to + r * stride + p * kPanel, sum);
+  }
+};
+
+struct LoadSums {
+  const float* from;
+  std::int64_t stride;
+  FACET_INLINE Lanes operator()(int r, int p) const {
+    return lanes_load(from + r * stride + p * kPanel);
+  }
+};
+
+template <class T>
+struct GemmBlock {
+  const GemmTask<T>& task;
+  const float* x;  // `rows` rows, x_stride apart
+  std::int64_t x_stride;
+  std::int64_t first_row;  // in the task
+  std::int64_t rows;
+};
+
+// The block's rows of these panels. The first tile reads its weights from far away: it fetches the
+// next panels', too.
+template <class T>
+inline void multiply_panels(const GemmBlock<T>& block, std::int64_t panel, int panels) {
+  const GemmTask<T>& task = block.task;
+  const std::int64_t panel_values = task.depth * kPanel;
+  const std::int64_t column = panel * kPanel;
+  const std::int64_t columns = std::min(panels * kPanel, task.columns - column);
+  const bool whole = columns == panels * kPanel;
+  T partial[kTileRows * kTilePanels * kPanel];
+  const T* weights[kTilePanels];
+  StoreTile<T> end;
+  end.stride = whole ? task.out_stride : kTilePanels * kPanel;
+  for (int p = 0; p < kTilePanels; ++p) {
+    const bool used = p < panels;
+    weights[p] = task.panels + (panel + (used ? p : 0)) * panel_values;
+    end.bias[p] =
+        task.bias == nullptr || !used
+            ? lanes_zero()
+            : lanes_load(task.bias + column + p * kPanel, std::min(kPanel, columns - p * kPanel));
+  }
+  const std::int64_t step = tile_rows(block.rows);
+  for (std::int64_t row = 0; row < block.rows; row += step) {
+    const auto count = static_cast<int>(std::min(step, block.rows - row));
+    T* out = task.out + (block.first_row + row) * task.out_stride + column;
+    end.out = whole ? out : partial;
+    const float* x = block.x + row * block.x_stride;
+    if (row == 0)
+      tile_multiply_any<true>(count, panels, x, block.x_stride, weights, kPanel, task.depth,
+                              kTilePanels * panel_values, StartAtZero(), end);
+    else
+      tile_multiply_any<false>(count, panels, x, block.x_stride, weights, kPanel, task.depth, 0,
+                               StartAtZero(), end);
+    for (int r = 0; r < count && !whole; ++r)
+      std::copy_n(partial + r * kTilePanels * kPanel, columns, out + r * task.out_stride);
   }
 }
 
 template <class T>
 void gemm(const GemmTask<T>& task, std::int64_t first_row, std::int64_t last_row,
           std::int64_t first_panel, std::int64_t last_panel, float* scratch) {
-  for (std::int64_t block = first_row; block < last_row; block += kGemmRowBlock) {
-    const std::int64_t rows = std::min(kGemmRowBlock, last_row - block);
-    const std::int64_t step = tile_rows(rows);
-    const std::int64_t stride = task.depth + kGemmPad;
-    copy_rows(task, block, rows, scratch);
-    for (std::int64_t panel = first_panel; panel < last_panel; panel += kTilePanels) {
-      const auto panels = static_cast<int>(std::min<std::int64_t>(kTilePanels, last_panel - panel));
-      const T* weights[kTilePanels];
-      for (int p = 0; p < kTilePanels; ++p)
-        weights[p] = task.panels + (panel + (p < panels ? p : 0)) * task.depth * kPanel;
-      for (std::int64_t row = 0; row < rows; row += step) {
-        const auto count = static_cast<int>(std::min(step, rows - row));
-        TileSums sums;
-        for (auto& line : sums)
-          for (Lanes& sum : line) sum = lanes_zero();
-        tile_multiply_any(count, panels, scratch + row * stride, stride, weights, kPanel,
-                          task.depth, sums);
-        store_tile(task, sums, block + row, count, panel, panels);
-      }
-    }
+  for (std::int64_t row = first_row; row < last_row; row += kGemmRowBlock) {
+    const std::int64_t rows = std::min(kGemmRowBlock, last_row - row);
+    GemmBlock<T> block{task, nullptr, 0, row, rows};
+    block.x = readable_rows(task, row, rows, scratch, block.x_stride);
+    for (std::int64_t panel = first_panel; panel < last_panel; panel += kTilePanels)
+      multiply_panels(block, panel,
+                      static_cast<int>(std::min<std::int64_t>(kTilePanels, last_panel - panel)));
   }
 }
 
@@ -97,15 +151,13 @@ inline void tile_scores(const AttentionTask<T>& task, int rows, std::int64_t fir
     const T* keys[kTilePanels];
     for (int p = 0; p < kTilePanels; ++p)
       keys[p] = task.kv.key_panel(first_panel + at + (p < panels ? p : 0));
-    TileSums sums;
-    for (auto& line : sums)
-      for (Lanes& sum : line) sum = lanes_zero();
-    tile_multiply_any(rows, panels, state.q, task.dim, keys, task.kv.key_step, task.dim, sums);
-    for (int r = 0; r < rows; ++r)
-      for (int p = 0; p < panels; ++p)
-        lanes_store(state.scores + r * kKeyTile + (at + p) * kPanel, sums[r][p]);
+    float* scores = state.scores + at * kPanel;
+    tile_multiply_any<false>(rows, panels, state.q, task.dim, keys, task.kv.key_step, task.dim, 0,
+                             StartAtZero(), StoreSums{scores, kKeyTile});
   }
 }
+
+constexpr float kLowest = -std::numeric_limits<float>::infinity();
 
 // scores -> exp(scores - top), 0 for what the row does not see; what was gathered is scaled to the
 // new top. `seen` of the tile's keys are visible to the row, `width` is a whole number of panels.
@@ -115,32 +167,29 @@ inline void tile_softmax(float* scores, std::int64_t seen, std::int64_t width, f
     std::fill(scores, scores + width, 0.0F);
     return;
   }
-  constexpr float kLowest = -std::numeric_limits<float>::infinity();
   std::fill(scores + std::min(seen, width), scores + width, kLowest);
-  float tops[kPanel];
-  std::copy(scores, scores + kPanel, tops);
-  for (std::int64_t i = kPanel; i < width; i += kPanel)
-    for (std::int64_t lane = 0; lane < kPanel; ++lane)
-      tops[lane] = std::max(tops[lane], scores[i + lane]);
-  float highest = top;
-  for (const float lane : tops) highest = std::max(highest, lane);
-  float sums[kPanel] = {};
-  for (std::int64_t i = 0; i < width; i += kPanel)
-    for (std::int64_t lane = 0; lane < kPanel; ++lane) {
-      const float score = scores[i + lane];
-      // The least that fast_exp() gives is not 0.
-      const float e = score == kLowest ? 0.0F : fast_exp(score - highest);
-      scores[i + lane] = e;
-      sums[lane] += e;
-    }
-  float sum = 0.0F;
-  for (const float lane : sums) sum += lane;
+  Lanes tops = lanes_all(top);
+  for (std::int64_t i = 0; i < width; i += kPanel) tops = lanes_max(lanes_load(scores + i), tops);
+  const float highest = lanes_highest(tops);
+  const Lanes shift = lanes_all(highest);
+  Lanes sums = lanes_zero();
+  for (std::int64_t i = 0; i < width; i += kPanel) {
+    const Lanes score = lanes_load(scores + i);
+    // The least that lanes_exp() gives is not 0.
+    const Lanes e = lanes_zero_where_lowest(score, lanes_exp(lanes_sub(score, shift)));
+    lanes_store(scores + i, e);
+    sums = lanes_add(sums, e);
+  }
+  const float sum = lanes_sum(sums);
   if (top == kLowest) {
     total = sum;
   } else if (highest > top) {
-    const float shrink = fast_exp(top - highest);
-    total = total * shrink + sum;
-    for (std::int64_t i = 0; i < padded_dim; ++i) out[i] *= shrink;
+    const Lanes shrink = lanes_exp(lanes_all(top - highest));
+    float factor[kPanel];
+    lanes_store(factor, shrink);
+    total = total * factor[0] + sum;
+    for (std::int64_t i = 0; i < padded_dim; i += kPanel)
+      lanes_store(out + i, lanes_mul(lanes_load(out + i), shrink));
   } else {
     total += sum;
   }
@@ -166,22 +215,17 @@ inline void tile_values(const AttentionTask<T>& task, int rows, std::int64_t fir
   for (std::int64_t column = 0; column < padded; column += kTilePanels * kPanel) {
     const auto panels =
         static_cast<int>(std::min<std::int64_t>(kTilePanels, (padded - column) / kPanel));
-    TileSums sums;
-    for (int r = 0; r < rows; ++r)
-      for (int p = 0; p < panels; ++p)
-        sums[r][p] = lanes_load(state.out + r * padded + column + p * kPanel);
     for (std::int64_t at = 0; at < tokens;) {
       const T* from = task.kv.value_panel(first_panel + at / kPanel) + column;
       const std::int64_t run = value_run(task.kv, first_panel + at / kPanel, tokens - at);
       const T* values[kTilePanels];
       for (int p = 0; p < kTilePanels; ++p) values[p] = from + (p < panels ? p : 0) * kPanel;
-      tile_multiply_any(rows, panels, state.scores + at, kKeyTile, values, task.kv.value_step, run,
-                        sums);
+      float* out = state.out + column;
+      tile_multiply_any<false>(rows, panels, state.scores + at, kKeyTile, values,
+                               task.kv.value_step, run, 0, LoadSums{out, padded},
+                               StoreSums{out, padded});
       at += run;
     }
-    for (int r = 0; r < rows; ++r)
-      for (int p = 0; p < panels; ++p)
-        lanes_store(state.out + r * padded + column + p * kPanel, sums[r][p]);
   }
 }
 
@@ -198,7 +242,7 @@ void attend_tile(const AttentionTask<T>& task, std::int64_t first, int rows, flo
     const T* q = task.q + token * task.q_stride + (first + r) % task.group * task.dim;
     for (std::int64_t i = 0; i < task.dim; ++i) state.q[r * task.dim + i] = load(q[i]) * task.scale;
     std::fill(state.out + r * padded, state.out + (r + 1) * padded, 0.0F);
-    state.top[r] = -std::numeric_limits<float>::infinity();
+    state.top[r] = kLowest;
     state.total[r] = 0.0F;
     state.visible[r] = task.visible + (task.causal ? token : 0);
     most = std::max(most, state.visible[r]);
