@@ -96,7 +96,7 @@ void QwenLanguage<T>::embed(std::span<const SequenceChunk> chunks, const T* imag
                   hidden_ + (total_ + image.at) * width);
     const std::int64_t half = config_.head_dim() / 2;
     rope_.fill(chunk.positions, cos_ + total_ * half, sin_ + total_ * half);
-    rows_.push_back({&chunk, total_, count});
+    rows_.push_back({&chunk, total_, count, chunk.context_tokens, total_});
     total_ += count;
   }
   cut_into_pieces();
@@ -113,19 +113,41 @@ void QwenLanguage<T>::cut_into_pieces() {
             {i, head, begin, std::min(begin + kAttentionRows, rows_[i].count * group)});
 }
 
+// Queries, keys and values of all rows; the latter two go to the pool.
 template <class T>
-void QwenLanguage<T>::run_layer(const Layer& weights, std::int64_t layer, KvPool<T>& kv) {
-  const auto eps = static_cast<float>(config_.rms_norm_eps);
-  const std::int64_t width = config_.hidden_size;
-  parallel_rms_norm(hidden_, weights.norm1, normed_, total_, width, eps);
+void QwenLanguage<T>::prepare_attention(const Layer& weights, std::int64_t layer, KvPool<T>& kv) {
+  parallel_rms_norm(hidden_, weights.norm1, normed_, total_, config_.hidden_size,
+                    static_cast<float>(config_.rms_norm_eps));
   parallel_linear(weights.qkv, normed_, qkv_, total_, scratch_);
   parallel_rope(qkv_, config_.qkv_width(), cos_, sin_, total_,
                 config_.num_heads + config_.num_kv_heads, config_.head_dim(), false);
   store_kv(layer, kv);
+}
+
+// Drops the rows that nothing needs any more once the last layer's keys and values are stored.
+template <class T>
+void QwenLanguage<T>::keep_last_rows() {
+  const std::int64_t width = config_.hidden_size;
+  std::erase_if(rows_, [](const Rows& rows) { return rows.chunk->sampler == nullptr; });
+  total_ = 0;
+  for (Rows& rows : rows_) {
+    const std::int64_t dropped = rows.count - 1;
+    const T* last = hidden_ + (rows.first + dropped) * width;
+    if (rows.first + dropped != total_) std::copy_n(last, width, hidden_ + total_ * width);
+    rows = {rows.chunk, rows.first + dropped, 1, rows.context + dropped, total_++};
+  }
+  cut_into_pieces();
+}
+
+template <class T>
+void QwenLanguage<T>::finish_layer(const Layer& weights, std::int64_t layer, const KvPool<T>& kv) {
+  if (total_ == 0) return;
+  const std::int64_t width = config_.hidden_size;
   attend(layer, kv);
   parallel_linear(weights.o, attended_, normed_, total_, scratch_);
   parallel_add_into(hidden_, normed_, total_ * width);
-  parallel_rms_norm(hidden_, weights.norm2, normed_, total_, width, eps);
+  parallel_rms_norm(hidden_, weights.norm2, normed_, total_, width,
+                    static_cast<float>(config_.rms_norm_eps));
   parallel_linear(weights.gate_up, normed_, gate_up_, total_, scratch_);
   parallel_silu_mul(gate_up_, inner_, total_, config_.intermediate_size);
   parallel_linear(weights.down, inner_, normed_, total_, scratch_);
@@ -139,7 +161,7 @@ void QwenLanguage<T>::store_kv(std::int64_t layer, KvPool<T>& kv) {
   for (const Rows& rows : rows_) {
     const T* from = qkv_ + rows.first * config_.qkv_width() + q_width;
     for (std::int64_t i = 0; i < rows.count; ++i, from += config_.qkv_width())
-      kv.store(layer, rows.chunk->blocks, rows.chunk->context_tokens + i, from, from + kv_width);
+      kv.store(layer, rows.chunk->blocks, rows.context + i, from, from + kv_width);
   }
 }
 
@@ -160,23 +182,20 @@ void QwenLanguage<T>::attend(std::int64_t layer, const KvPool<T>& kv) {
     AttentionTask<T> task = all;
     const std::int64_t first_value = piece.head * all.group * all.dim;
     task.q = qkv_ + rows.first * config_.qkv_width() + first_value;
-    task.out = attended_ + rows.first * config_.hidden_size + first_value;
+    task.out = attended_ + rows.out * config_.hidden_size + first_value;
     task.kv = kv.panels(layer, piece.head, rows.chunk->blocks);
-    task.visible = rows.chunk->context_tokens + 1;
+    task.visible = rows.context + 1;
     body(task, piece.begin, piece.end, scratch_.of(thread));
   });
 }
 
-// Logits of the last token of each chunk whose next token is to be chosen.
+// Logits of the rows that are left.
 template <class T>
 LogitsView QwenLanguage<T>::project_last() {
-  const std::int64_t width = config_.hidden_size;
-  std::int64_t count = 0;
-  for (const Rows& rows : rows_)
-    if (rows.chunk->sampler != nullptr)
-      std::copy_n(hidden_ + (rows.first + rows.count - 1) * width, width, last_ + width * count++);
+  const std::int64_t count = total_;
   if (count == 0) return {};
-  parallel_rms_norm(last_, norm_, last_, count, width, static_cast<float>(config_.rms_norm_eps));
+  parallel_rms_norm(hidden_, norm_, last_, count, config_.hidden_size,
+                    static_cast<float>(config_.rms_norm_eps));
   T* logits = logits_;
   if constexpr (std::is_same_v<T, float>) logits = logits_fp32_;
   parallel_linear(head_, last_, logits, count, scratch_);
@@ -192,7 +211,10 @@ LogitsView QwenLanguage<T>::forward(std::span<const SequenceChunk> chunks, const
   const bool decodes = total_ == static_cast<std::int64_t>(rows_.size());
   const WorkerPhase phase = decodes ? WorkerPhase::kDecode : WorkerPhase::kPrefill;
   for (std::size_t i = 0; i < layers_.size(); ++i) {
-    run_layer(layers_[i], static_cast<std::int64_t>(i), kv);
+    const auto layer = static_cast<std::int64_t>(i);
+    prepare_attention(layers_[i], layer, kv);
+    if (i + 1 == layers_.size()) keep_last_rows();
+    finish_layer(layers_[i], layer, kv);
     tick(phase);
   }
   return project_last();

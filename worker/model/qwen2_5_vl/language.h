@@ -47,11 +47,14 @@ class QwenLanguage {
     const T* norm2;
     Linear<T> qkv, o, gate_up, down;
   };
-  // Where a chunk's rows lie in the step's batch.
+  // Where a chunk's rows lie in the step's batch. In the last layer, behind its keys and values,
+  // only the last token of a chunk that chooses the next one is computed: one row of it is left.
   struct Rows {
     const SequenceChunk* chunk;
     std::int64_t first;
     std::int64_t count;
+    std::int64_t context;  // tokens of the sequence before these
+    std::int64_t out;      // first row of what attention gives
   };
   // Query rows [begin, end) of one KV head of a chunk, see AttentionTask.
   struct Piece {
@@ -64,7 +67,9 @@ class QwenLanguage {
   void load(const QwenConfig& config, WeightLoader<T>& weights);
   void embed(std::span<const SequenceChunk> chunks, const T* image_rows);
   void cut_into_pieces();
-  void run_layer(const Layer& weights, std::int64_t layer, KvPool<T>& kv);
+  void prepare_attention(const Layer& weights, std::int64_t layer, KvPool<T>& kv);
+  void keep_last_rows();
+  void finish_layer(const Layer& weights, std::int64_t layer, const KvPool<T>& kv);
   void store_kv(std::int64_t layer, KvPool<T>& kv);
   void attend(std::int64_t layer, const KvPool<T>& kv);
   LogitsView project_last();
@@ -89,7 +94,7 @@ class QwenLanguage {
   T* last_;    // [step_chunks, hidden]
   T* logits_;  // [step_chunks, vocab]
   float* logits_fp32_;
-  std::int64_t total_ = 0;  // rows of this step
+  std::int64_t total_ = 0;  // rows that are computed
   std::vector<Rows> rows_;
   std::vector<Piece> pieces_;
 };
