@@ -4,6 +4,7 @@
 #include <cstdio>
 
 #include "broker/cli/batch_command.h"
+#include "broker/cli/doctor_command.h"
 #include "broker/cli/exit_codes.h"
 #include "broker/cli/model_commands.h"
 #include "broker/cli/operator_commands.h"
@@ -24,6 +25,7 @@ struct AllOptions {
   ReloadOptions reload;
   TokenizeOptions tokenize;
   PlanOptions plan;
+  DoctorOptions doctor;
 };
 
 int dispatch(const CLI::App& app, const AllOptions& options) {
@@ -35,6 +37,7 @@ int dispatch(const CLI::App& app, const AllOptions& options) {
   if (app.got_subcommand("drain")) return drain_command(options.drain);
   if (app.got_subcommand("reload")) return reload_command(options.reload);
   if (app.got_subcommand("tokenize")) return tokenize_command(options.tokenize);
+  if (app.got_subcommand("doctor")) return doctor_command(options.doctor);
   return plan_command(options.plan);
 }
 
@@ -60,6 +63,8 @@ int run_cli(int argc, char** argv) try {
   add_tokenize_command(*app.add_subcommand("tokenize", "a text's token ids"), options.tokenize);
   add_plan_command(*app.add_subcommand("plan", "what a model needs, before it is loaded"),
                    options.plan);
+  add_doctor_command(*app.add_subcommand("doctor", "what this host has, lacks, and what to do"),
+                     options.doctor);
   app.footer(R"(Examples:
   facet run photo.jpg -p "What is in this picture?"
   facet batch photos/ -p "What is in this picture?" -o answers.jsonl

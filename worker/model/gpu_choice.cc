@@ -32,7 +32,12 @@ Result<std::optional<GpuChoice>> choose_gpu(const WorkerConfig& worker, std::uin
   if (!is_asked && (!worker.gpus.empty() || !has_driver())) return std::optional<GpuChoice>{};
   const Result<const CudaModule*> module = load_cuda_module();
   if (!module) {
-    if (is_asked) return module.error();
+    if (is_asked)
+      return Error(module.error().code,
+                   "GPU " + worker.gpus[index] +
+                       ": the GPU code does not load: " + module.error().message +
+                       " (torch's and CUDA's libraries are found by LD_LIBRARY_PATH;"
+                       " CUDA_VISIBLE_DEVICES= computes on the CPU)");
     return std::optional<GpuChoice>{};
   }
   const std::vector<GpuInfo> gpus = FACET_TRY((*module)->list_gpus());

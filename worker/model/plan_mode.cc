@@ -18,6 +18,7 @@ namespace {
 struct PlanArguments {
   StartOptions options;
   std::string memory;
+  std::string gpu;
   bool json = false;
 };
 
@@ -35,6 +36,7 @@ void add_options(CLI::App& app, PlanArguments& arguments) {
   app.add_option("--max-num-batched-tokens", worker.max_num_batched_tokens)
       ->check(CLI::Range(1, 1 << 20));
   app.add_option("--threads", worker.threads)->check(CLI::Range(0, 4096));
+  app.add_option("--gpu", arguments.gpu, "which one, by index or UUID; else the first, or the CPU");
   app.add_flag("--json", arguments.json, "one JSON object");
 }
 
@@ -59,6 +61,7 @@ int run_plan_mode(int argc, char** argv) {
     if (!sizes) return fail(sizes.error(), kExitUsage);
     if (!sizes->empty()) arguments.options.budget_bytes = sizes->front();
   }
+  if (!arguments.gpu.empty()) arguments.options.worker.gpus = {arguments.gpu};
   std::error_code ignored;
   const auto absolute = std::filesystem::absolute(arguments.options.directory, ignored);
   if (!absolute.empty()) arguments.options.directory = absolute;
