@@ -3,7 +3,6 @@
 #include <cerrno>
 #include <csignal>
 #include <cstdio>
-#include <cstring>
 #include <fcntl.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
@@ -23,17 +22,6 @@ namespace facet {
 namespace {
 
 int open_pidfd(pid_t pid) { return static_cast<int>(syscall(SYS_pidfd_open, pid, 0)); }
-
-// State letter of /proc/PID/stat: 'T' for a stopped process.
-bool is_stopped(pid_t pid) {
-  char path[40];
-  std::snprintf(path, sizeof path, "/proc/%d/stat", pid);
-  const UniqueFd file(open(path, O_RDONLY | O_CLOEXEC));
-  char text[256] = {};
-  if (!file || read(file.get(), text, sizeof text - 1) <= 0) return false;
-  const char* name_end = std::strrchr(text, ')');
-  return name_end != nullptr && (name_end[2] == 'T' || name_end[2] == 't');
-}
 
 std::string describe_end(const ChildEnd& end, Nanos wall_limit) {
   if (end.is_timed_out) {
@@ -58,10 +46,9 @@ DecodeOutcome outcome_of(const ChildEnd& end, bool has_answer, bool is_decoded) 
     if (code != 0 || !has_answer) return DecodeOutcome::kChildFault;
     return is_decoded ? DecodeOutcome::kOk : DecodeOutcome::kBadImage;
   }
-  if (end.is_timed_out) {
-    return end.is_stopped ? DecodeOutcome::kChildKilled : DecodeOutcome::kChildFault;
-  }
   if (end.is_out_of_cpu) return DecodeOutcome::kChildFault;
+  // A child can wait for nothing: what did not use up its CPU time meanwhile was not given any.
+  if (end.is_timed_out) return DecodeOutcome::kChildKilled;
   switch (WTERMSIG(end.wait_status)) {
     case SIGKILL:
     case SIGTERM:
@@ -185,7 +172,6 @@ void DecodeServer::kill_overdue() {
   const Nanos now = monotonic_now();
   for (Child& child : children_) {
     if (child.is_timed_out || now < child.deadline) continue;
-    child.is_stopped = is_stopped(child.pid);
     child.is_timed_out = true;
     kill(child.pid, SIGKILL);  // not yet waited for: the pid is still its own
   }
@@ -211,7 +197,6 @@ Status DecodeServer::finish_child(Child& child) {
   rusage used{};
   wait4(child.pid, &end.wait_status, 0, &used);
   end.is_timed_out = child.is_timed_out;
-  end.is_stopped = child.is_stopped;
   const auto cpu_seconds = used.ru_utime.tv_sec + used.ru_stime.tv_sec;
   end.is_out_of_cpu = WIFSIGNALED(end.wait_status) &&
                       (WTERMSIG(end.wait_status) == SIGXCPU ||

@@ -32,7 +32,6 @@ struct DecodeServerOptions {
 struct ChildEnd {
   int wait_status = 0;           // of waitpid()
   bool is_timed_out = false;     // the server killed it for its wall-clock limit
-  bool is_stopped = false;       // it stood stopped (state T) at that moment
   bool is_out_of_cpu = false;    // it had used up its CPU limit
 };
 DecodeOutcome outcome_of(const ChildEnd& end, bool has_answer, bool is_decoded);
@@ -53,7 +52,6 @@ class DecodeServer {
     UniqueFd result;  // read end
     Nanos deadline = 0;
     bool is_timed_out = false;
-    bool is_stopped = false;
   };
 
   DecodeServer(const DecodeServerOptions& options, UniqueFd read_only_ring,
