@@ -159,8 +159,9 @@ class Hostile(PoolTest):
 
     def test_endless_frames_cost_a_connection_or_a_broker_and_nothing_else(self):
         self.daemon, client = self.pool(
-            workers=2, worker="echo.token_us = 20000", broker='memory_bytes = "256MiB"')
-        requests = [client.submit(Request(f"{i}", [jpeg()], {"max_tokens": 400,
+            watches=True, workers=2, worker="echo.token_us = 20000",
+            broker='memory_bytes = "256MiB"')
+        requests = [client.submit(Request(f"{i}", [jpeg()], {"max_tokens": 250,
                                                              "ignore_eos": True}))
                     for i in range(12)]
         client.poll_until(lambda: all(r.tokens for r in requests), 30)
@@ -195,7 +196,7 @@ class Hostile(PoolTest):
     def test_more_connections_than_allowed(self):
         self.daemon, client = self.pool(workers=1, broker="max_clients = 4")
         broker = self.daemon.broker()
-        others = [Client(self.daemon.socket_path) for _ in range(12)]
+        others = [Client(self.daemon.socket_path) for _ in range(8)]
         for number, other in enumerate(others):
             other.submit(Request(f"{number}", [], {"max_tokens": 2}))
         deadline = time.monotonic() + 60

@@ -5,7 +5,6 @@ import time
 
 import msgpack
 import zmq
-from zmq.utils.monitor import recv_monitor_message
 
 from pool_client import Client, ProtocolViolation
 
@@ -14,30 +13,16 @@ NO_ANSWER_S = 6.0  # to a `generate`
 
 
 class ChaosClient(Client):
-    """One that `watches` sees its connection end and need not wait for silence.
-
-    Broken promises of the protocol are counted in `violations`, as (kind, text) with kind
+    """Broken promises of the protocol are counted in `violations`, as (kind, text) with kind
     "doubled" or "lost", and the client goes on.
     """
 
     def __init__(self, socket_path, watches):
-        self.watches = watches
-        super().__init__(socket_path)
+        super().__init__(socket_path, watches)
         self.open = {}
         self.violations = []
         self.statuses = {}  # the last of each epoch
         self.num_reconnects = 0
-
-    def connect(self):
-        super().connect()
-        self.monitor = None
-        if self.watches:
-            self.monitor = self.socket.get_monitor_socket(zmq.EVENT_DISCONNECTED)
-
-    def close(self):
-        if self.monitor is not None:
-            self.socket.disable_monitor()
-        super().close()
 
     def submit(self, request):
         request.sent = time.monotonic()
@@ -77,12 +62,6 @@ class ChaosClient(Client):
                 self.submit(request)
         if self.is_cut_off() or self.must_reconnect(now):
             self.reconnect()
-
-    def is_cut_off(self):
-        cut = False
-        while self.monitor is not None and self.monitor.poll(0):
-            cut |= recv_monitor_message(self.monitor)["event"] == zmq.EVENT_DISCONNECTED
-        return cut
 
     def must_reconnect(self, now):
         waiting = [r for r in self.open.values() if r.retry_at is None]

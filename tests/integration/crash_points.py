@@ -1,15 +1,18 @@
 """Every step at which a process can die, and one dying or stopping there: real processes.
 
     crash_points.py BIN_DIR [--seed N] [--points a,b] [--actions kill,stop] [--stop-s 30]
+                    [--daemons 3]
 
 BIN_DIR: the programs with crash points (tests/crash_points). In each round one process is caught at
 one point, in the midst of a mixed load, and killed, or stopped for longer than its deadline allows
 (deadlines are configured short; with --stop-s 30 they are the defaults). Every answer must be the
 computed one, and everything must be back afterwards: nothing lost, doubled, changed or leaked.
 Points of recovery are met after a kill of the broker, so those rounds kill a second one.
+The rounds are shared by some daemons side by side, because most of their time they wait.
 """
 
 import argparse
+import multiprocessing
 import os
 import random
 import shutil
@@ -63,7 +66,7 @@ class Round:
         self.table = CrashTable(points)
         self.daemon.env["FACET_CRASH_POINTS"] = points
         self.daemon.__enter__()
-        self.client = Client(self.daemon.socket_path)
+        self.client = Client(self.daemon.socket_path, watches=True)
         self.wait_ready()
         self.images = [jpeg(rng.randint(8, 300), rng.randint(8, 300)) for _ in range(6)]
         self.run_load(lambda: None)
@@ -193,18 +196,9 @@ class Round:
         self.assert_whole()
 
 
-def main():
-    parser = argparse.ArgumentParser()
-    parser.add_argument("bin_dir")
-    parser.add_argument("--seed", type=int, default=int(os.environ.get("FACET_SEED", "0")))
-    parser.add_argument("--points", default="")
-    parser.add_argument("--actions", default="kill,stop")
-    parser.add_argument("--stop-s", type=float, default=0.0)
-    options = parser.parse_args()
-    seed = options.seed or random.SystemRandom().randrange(1 << 30)
-    print(f"seed {seed} (FACET_SEED)", flush=True)
+def play(options, seed, rounds, is_first):
+    """Some of the rounds, one after the other, with a daemon of their own."""
     random.seed(seed)
-    pool_client.SILENCE_S = 1.5  # comes back sooner than a user's client
     current = Round(options.bin_dir, random.Random(seed), options.stop_s)
     try:
         # What a broker's replacement meets is met once, so that all points have a name.
@@ -219,10 +213,6 @@ def main():
         missing = [point for point in POINTS if point not in met]
         unknown = [point for point in met if point not in POINTS and point not in MAY_BE_MET]
         assert not missing and not unknown, f"never met: {missing}, not listed: {unknown}"
-        rounds = [(point, action) for point in (options.points.split(",") if options.points
-                                                else POINTS)
-                  for action in options.actions.split(",")]
-        num_caught = 0
         for point, action in rounds:
             started = time.monotonic()
             nth = current.rng.choice([1, 1, 2, 3, 5])
@@ -230,22 +220,48 @@ def main():
             if not is_caught:
                 nth = 1
                 is_caught = current.catch(point, action, nth)
-            num_caught += is_caught
             print(f"{action:5} {point:22} hit {nth}: "
                   f"{'ok' if is_caught else 'NOT MET'}, {time.monotonic() - started:.1f} s",
                   flush=True)
             assert is_caught, f"{point} was not met"
-        if not options.points:
+        if is_first and not options.points:
             current.record_that_ends_brokers()
-            print("a record that ends brokers is quarantined, one that was there is not")
-        print(f"{num_caught} rounds, nothing lost, doubled, changed or leaked")
+            print("a record that ends brokers is quarantined, one that was there is not",
+                  flush=True)
     except BaseException:
-        print(current.daemon.log_tail(150))
+        print(current.daemon.log_tail(150), flush=True)
         current.daemon.process.kill()
         raise
     finally:
         current.close()
     shutil.rmtree(current.daemon.folder)  # of a failure it stays, to be looked at
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("bin_dir")
+    parser.add_argument("--seed", type=int, default=int(os.environ.get("FACET_SEED", "0")))
+    parser.add_argument("--points", default="")
+    parser.add_argument("--actions", default="kill,stop")
+    parser.add_argument("--stop-s", type=float, default=0.0)
+    parser.add_argument("--daemons", type=int, default=3)
+    options = parser.parse_args()
+    seed = options.seed or random.SystemRandom().randrange(1 << 30)
+    print(f"seed {seed} (FACET_SEED)", flush=True)
+    pool_client.SILENCE_S = 1.5  # comes back sooner than a user's client
+    points = options.points.split(",") if options.points else POINTS
+    rounds = [(point, action) for point in points for action in options.actions.split(",")]
+    players = []
+    for number in range(min(options.daemons, len(rounds))):
+        mine = rounds[number::options.daemons]
+        players.append(multiprocessing.Process(
+            target=play, args=(options, seed + number, mine, number == 0)))
+        players[-1].start()
+    for player in players:
+        player.join()
+    if any(player.exitcode != 0 for player in players):
+        return 1
+    print(f"{len(rounds)} rounds, nothing lost, doubled, changed or leaked")
     return 0
 
 

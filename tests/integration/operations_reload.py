@@ -159,7 +159,7 @@ class Reloads(PoolTest):
         self.assertEqual(self.generation(client), 1)
 
     def test_a_drain_gives_a_rolling_restart_up_and_the_former_configuration_is_back(self):
-        daemon, client = self.pool(workers=2, worker="echo.token_us = 20000",
+        daemon, client = self.pool(watches=True, workers=2, worker="echo.token_us = 10000",
                                    broker="max_tokens_limit = 300")
         requests = [client.submit(Request(f"{i}", [], {"max_tokens": 300, "ignore_eos": True}))
                     for i in range(4)]

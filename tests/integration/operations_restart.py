@@ -49,7 +49,7 @@ class Restarts(Operated):
         return restart.returncode, output, requests
 
     def check_rolling(self, workers):
-        daemon, client = self.pool(workers=workers, worker="echo.token_us = 2000")
+        daemon, client = self.pool(watches=True, workers=workers, worker="echo.token_us = 2000")
         watcher = Client(daemon.socket_path)
         self.addCleanup(watcher.close)
         before = self.family(daemon)
@@ -87,7 +87,7 @@ class Restarts(Operated):
         self.check_rolling(1)
 
     def test_kills_in_the_midst_of_a_rolling_restart(self):
-        daemon, client = self.pool(workers=3, worker="echo.token_us = 2000",
+        daemon, client = self.pool(watches=True, workers=3, worker="echo.token_us = 2000",
                                    supervisor="restart_backoff_ms = 20\n"
                                               "restart_backoff_max_ms = 100")
         dice = random.Random(SEED)
@@ -112,7 +112,7 @@ class Restarts(Operated):
         self.assert_rests(client)
 
     def test_broker_killed_while_a_worker_drains(self):
-        daemon, client = self.pool(workers=2, worker="echo.token_us = 5000")
+        daemon, client = self.pool(watches=True, workers=2, worker="echo.token_us = 5000")
         requests = [client.submit(Request(f"{i}", [], {"max_tokens": 400, "ignore_eos": True}))
                     for i in range(6)]
         client.poll_until(lambda: all(r.tokens for r in requests), 20)
@@ -128,8 +128,8 @@ class Restarts(Operated):
         self.assert_rests(client)
 
     def test_deadline_hands_the_rest_to_the_others(self):
-        daemon, client = self.pool(workers=2, worker="echo.token_us = 10000")
-        requests = [client.submit(Request(f"{i}", [], {"max_tokens": 600, "ignore_eos": True}))
+        daemon, client = self.pool(watches=True, workers=2, worker="echo.token_us = 10000")
+        requests = [client.submit(Request(f"{i}", [], {"max_tokens": 300, "ignore_eos": True}))
                     for i in range(4)]
         client.poll_until(lambda: all(r.tokens for r in requests), 20)
         restart = self.facet(daemon, "restart", "--worker", "0", "--deadline", "100ms")
@@ -143,7 +143,7 @@ class Restarts(Operated):
         self.assert_rests(client)
 
     def test_who_may_and_what_is_wrong_use(self):
-        daemon, _ = self.pool(workers=1)
+        daemon, _ = self.pool(watches=True, workers=1)
         for arguments, code, said in ((["restart"], 2, "--rolling, or --worker"),
                                       (["restart", "--worker", "7"], 2, "no worker 7"),
                                       (["restart", "--rolling", "--deadline", "1y"], 2, "1y"),
@@ -194,7 +194,8 @@ class Drains(Operated):
         self.assertFalse(os.path.exists(daemon.socket_path))
 
     def slow_pool(self, **options):
-        daemon, client = self.pool(workers=2, worker="echo.token_us = 5000", **options)
+        daemon, client = self.pool(watches=True, workers=2, worker="echo.token_us = 5000",
+                                   **options)
         self.everybody = self.family(daemon)
         return daemon, client
 

@@ -145,12 +145,12 @@ class Users(PoolTest):
         def flood():
             other = Client(daemon.socket_path)
             requests = [other.submit(Request(f"{i}", [], dict(LONG), priority="interactive"))
-                        for i in range(200)]
+                        for i in range(140)]
             other.poll_until(lambda: all(r.finished for r in requests), 100)
             other.close()
             return sum(r.done is not None for r in requests)
         child = in_child(2001, flood)
-        wait_until(lambda: client.status()["requests"]["queued_interactive"] > 150, 30, "the flood")
+        wait_until(lambda: client.status()["requests"]["queued_interactive"] > 100, 30, "the flood")
 
         def done():
             return sum(client.status()["counters"]["done"].values())
@@ -164,11 +164,11 @@ class Users(PoolTest):
         batch = client.submit(Request("batch", [], dict(LONG), priority="batch"))
         client.poll_until(lambda: batch.finished, 60)
         self.assertGreater(client.status()["requests"]["queued_interactive"], 0)
-        self.assertEqual(result(child), 200)
+        self.assertEqual(result(child), 140)
         self.assert_rests(client)
 
     def test_the_wait_is_told(self):
-        daemon, client = self.open_pool(workers=1, worker="credits = 2\necho.token_us = 5000")
+        daemon, client = self.open_pool(workers=1, worker="credits = 2\necho.token_us = 3000")
         warm = [client.submit(Request(f"{i}", [], dict(LONG))) for i in range(2)]
         client.poll_until(lambda: all(r.finished for r in warm), 30)
         told = []

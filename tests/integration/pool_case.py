@@ -7,6 +7,7 @@ import random
 import struct
 import subprocess
 import sys
+import time
 import unittest
 import zlib
 
@@ -67,12 +68,14 @@ class PoolTest(unittest.TestCase):
     bin_dir = None
 
     def setUp(self):
+        started = time.monotonic()
+        self.addCleanup(lambda: print(f"({time.monotonic() - started:.1f} s)", end=" ", flush=True))
         faulthandler.dump_traceback_later(TEST_LIMIT_S, exit=True)
         self.addCleanup(faulthandler.cancel_dump_traceback_later)
 
-    def pool(self, **options):
+    def pool(self, watches=False, **options):
         daemon = self.enterContext(Daemon(self.bin_dir, **options))
-        client = Client(daemon.socket_path)
+        client = Client(daemon.socket_path, watches)
         self.addCleanup(client.close)
         self.wait_ready(client, daemon.num_workers)
         return daemon, client

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 import msgpack
 import zmq
+from zmq.utils.monitor import recv_monitor_message
 
 CHUNK_BYTES = 1 << 20
 SILENCE_S = 3.0  # then everything open is sent again, images too, over a new connection
@@ -56,22 +57,38 @@ def generate_message(request, next_index=0):
 
 
 class Client:
-    def __init__(self, socket_path):
-        self.socket_path = socket_path
+    """One that `watches` sees its connection end and need not wait for silence."""
+
+    def __init__(self, socket_path, watches=False):
+        self.socket_path, self.watches = socket_path, watches
         self.connect()
         self.requests = {}
         self.last_heard = time.monotonic()
         self.num_resubmits = 0
         self.status_json = None
+        self.waits_for_status = False
+        self.status_retry_at = None
 
     def connect(self):
         self.socket = zmq.Context.instance().socket(zmq.DEALER)
         self.socket.setsockopt(zmq.LINGER, 0)
         self.socket.setsockopt(zmq.SNDHWM, 0)
+        self.monitor = None
+        if self.watches:
+            self.monitor = self.socket.get_monitor_socket(zmq.EVENT_DISCONNECTED)
         self.socket.connect("ipc://" + self.socket_path)
 
     def close(self):
+        if self.monitor is not None:
+            self.socket.disable_monitor()
+            self.monitor.close()
         self.socket.close()
+
+    def is_cut_off(self):
+        cut = False
+        while self.monitor is not None and self.monitor.poll(0):
+            cut |= recv_monitor_message(self.monitor)["event"] == zmq.EVENT_DISCONNECTED
+        return cut
 
     def send(self, message, *frames):
         self.socket.send_multipart([msgpack.packb(message, use_bin_type=True), *frames])
@@ -100,6 +117,7 @@ class Client:
         self.send({"v": 1, "type": "cancel", "id": request.id})
 
     def ask_for_status(self):
+        self.waits_for_status, self.status_retry_at = True, None
         self.send({"v": 1, "type": "status"})
 
     def status(self, timeout_s=5.0):
@@ -145,6 +163,9 @@ class Client:
 
     def resubmit(self):
         now = time.monotonic()
+        cut = self.is_cut_off()
+        if self.status_retry_at is not None and now >= self.status_retry_at:
+            self.ask_for_status()
         for request in self.requests.values():
             if request.retry_at is not None and now >= request.retry_at:
                 self.submit(request)
@@ -152,13 +173,17 @@ class Client:
                          if not r.finished and r.retry_at is None]
         if not open_requests:
             self.last_heard = now
-        elif now - self.last_heard > SILENCE_S:
+            if cut and self.waits_for_status:  # the question died with its broker
+                self.ask_for_status()
+        elif cut or now - self.last_heard > SILENCE_S:
             self.last_heard = now
             self.num_resubmits += 1
             self.close()  # what still comes to the old socket would mix with the repeated answer
             self.connect()
             for request in open_requests:
                 self.submit(request)
+            if self.waits_for_status:
+                self.ask_for_status()
 
     def handle(self, frames):
         self.last_heard = time.monotonic()
@@ -170,8 +195,12 @@ class Client:
         kind = message["type"]
         if kind == "status":
             self.status_json = message["json"]
+            self.waits_for_status = False
             return
         if kind == "keepalive":
+            return
+        if kind == "refused" and "id" not in message:  # a status: too many clients
+            self.status_retry_at = self.last_heard + message["retry_after_ms"] / 1000
             return
         request = self.requests.get(bytes(message["id"]))
         if request is None:

@@ -140,7 +140,7 @@ class Daemon:
     def __exit__(self, kind, value, trace):
         if kind is not None:
             print(self.log_tail())
-        self.stop()
+        self.stop(patience_s=0.5)
         if kind is None:
             shutil.rmtree(self.folder)
 
@@ -162,13 +162,19 @@ class Daemon:
     def broker(self):
         return self.pids("facet-broker")[0]
 
-    def stop(self, timeout_s=15.0):
-        """SIGTERM; returns the exit code. Nothing of it may be left 5 s later."""
+    def stop(self, timeout_s=15.0, patience_s=None):
+        """SIGTERM, and another one when the drain has not ended after `patience_s`; returns the
+        exit code. Nothing of it may be left 5 s later."""
         if self.process is None or self.process.poll() is not None:
             return None if self.process is None else self.process.returncode
         family = family_of(self.process.pid)
         self.process.send_signal(signal.SIGTERM)
         try:
+            if patience_s is not None:
+                try:
+                    self.process.wait(patience_s)
+                except subprocess.TimeoutExpired:
+                    self.process.send_signal(signal.SIGTERM)
             self.process.wait(timeout_s)
         except subprocess.TimeoutExpired:
             self.process.kill()

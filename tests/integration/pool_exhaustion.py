@@ -54,8 +54,8 @@ class Memory(PoolTest):
         _, client = self.pool(worker="echo.token_us = 1000", broker="record_ttl_s = 60",
                               ledger='bytes = "1MiB"\nmax_records = 24')
         requests = [Request(f"{i}", [], {"max_tokens": 400, "ignore_eos": True})
-                    for i in range(120)]
-        refusals = self.run_all(client, requests, in_flight=60)
+                    for i in range(40)]  # a second wave, when the records of the first may go
+        refusals = self.run_all(client, requests, in_flight=40)
         self.assertGreater(refusals, 0)
         self.assertEqual(client.status()["ledger"]["max_records"], 24)
         self.assert_rests(client)
