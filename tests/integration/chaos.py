@@ -53,6 +53,7 @@ MAX_QUESTIONS = 1000
 IN_FLIGHT = 84  # less than the credits of all workers: who loses its worker finds another
 STALL_S = 40.0  # nothing moved for so long: what is open is lost
 MIN_RETRIED = 0.3
+STALLED_HOST_S = 0.3  # woken up so late, we believe that others came late, too
 HAND = 1.4  # cards for each kill that is wanted: not every card finds its victim
 PR_SET_CHILD_SUBREAPER = 36
 
@@ -119,28 +120,31 @@ class Verdict:
         elif result(request) != expected:
             self.changed.append(f"{name}: {result(request)} {expected}")
 
-    def judge_broker(self, statuses, schedule):
-        """`statuses`: the last of each epoch."""
+    def judge_broker(self, statuses, schedule, num_hung):
+        """`statuses`: the last of each epoch. `num_hung`: brokers ended as hung, on a busy host."""
         for epoch, status in sorted(statuses.items()):
             if number := status["counters"]["protocol_kills"]:
                 self.innocent.append(f"broker {epoch} ended {number} workers")
             if status["conservation"] != "ok":
                 self.innocent.append(f"broker {epoch}: {status['conservation']}")
-        most = 1 + schedule.kills.get("broker", 0) + schedule.stops.get("broker", 0)
+        most = 1 + schedule.kills.get("broker", 0) + schedule.stops.get("broker", 0) + num_hung
         if max(statuses, default=1) > most:
             self.innocent.append(f"{max(statuses)} brokers, {most} at most by the schedule")
 
 
-    def judge_log(self, log):
+    def judge_log(self, log, num_hung):
         """No worker that had begun to serve is to be blamed for a signal of ours. One that has not
-        cannot know yet whose signal it was, and holds no request to blame."""
-        serving = set()
+        cannot know yet whose signal it was, and holds no request to blame. `num_hung`: workers
+        ended as hung, on a busy host."""
+        serving, blamed = set(), []
         for line in log:
             if found := re.search(r"worker_hello .*incarnation=(\d+)", line):
                 serving.add(found[1])
             found = re.search(r"worker_dead .*incarnation=(\d+) own_fault=1", line)
             if found and found[1] in serving:
-                self.innocent.append(line.strip())
+                blamed.append(line.strip())
+        if len(blamed) > num_hung:
+            self.innocent += blamed
 
 
 class Run:
@@ -151,6 +155,7 @@ class Run:
         self.seed = seed
         self.verdict = Verdict()
         self.leaked = {}
+        self.longest_stall_s = 0.0
 
     def say(self, text):
         print(text, flush=True)
@@ -175,8 +180,8 @@ class Run:
                 self.count_leaks(pool)
                 if (code := pool.stop()) != 0:
                     self.leaked["exit code of facetd"] = (0, code)
-                with open(os.path.join(pool.folder, "facet.log"), encoding="utf-8") as log:
-                    self.verdict.judge_log(log)
+                log = read_log(pool)
+                self.verdict.judge_log(log, self.num_hung(log, "worker"))
                 figures["innocent"] = len(self.verdict.innocent)
                 figures |= {"changed": len(self.verdict.changed), "leaked": len(self.leaked)}
         finally:
@@ -204,7 +209,7 @@ class Run:
         self.say(f"undisturbed: {len(questions)} requests in {seconds:.1f} s, all as computed")
         self.path = pool.socket_path
         self.watcher = Client(self.path)
-        self.before = chaos_books.take(pool, self.watcher)
+        self.before = chaos_books.take_least(pool, self.watcher)
 
     def disturb(self, pool, questions):
         options = self.options
@@ -246,7 +251,8 @@ class Run:
         statuses = clients[0].statuses
         last = self.watcher_status()
         statuses[last["epoch"]] = last
-        verdict.judge_broker(statuses, schedule)
+        self.longest_stall_s = schedule.longest_stall_s
+        verdict.judge_broker(statuses, schedule, self.num_hung(read_log(pool), "broker"))
         retried = sum(r.done is not None and r.done["attempts"] > 1 for r in requests)
         most = max((r.done["attempts"] for r in requests if r.done), default=0)
         self.say(f"disturbed: {seconds:.1f} s; played {schedule.played}; killed {schedule.kills}; "
@@ -260,6 +266,15 @@ class Run:
                 "changed": 0, "leaked": 0,
                 "innocent": 0, "seconds": round(seconds, 1),
                 "seed": self.seed}
+
+    def num_hung(self, log, program):
+        """How many missed a deadline without a signal of ours, where that is the host's doing."""
+        if self.longest_stall_s < STALLED_HOST_S:
+            return 0
+        hung = [line for line in log if f" facetd {program}" in line and " hangs: " in line]
+        self.say(f"the host stalled for {self.longest_stall_s:.2f} s: {program}s ended as hung: "
+                 f"{len(hung)}")
+        return len(hung)
 
     def watcher_status(self):
         self.watcher.close()  # it does not follow a new broker
@@ -287,6 +302,11 @@ class Run:
             if quiet.get(name) != disturbed.get(name):
                 self.verdict.changed.append(f"facet batch, {name}: {disturbed.get(name)}")
         self.say(f"facet batch: {len(quiet)} lines, killed {schedule.kills}")
+
+
+def read_log(pool):
+    with open(os.path.join(pool.folder, "facet.log"), encoding="utf-8") as log:
+        return log.readlines()
 
 
 def cancel_what_waits(clients):

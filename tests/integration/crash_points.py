@@ -58,7 +58,7 @@ class Round:
     def __init__(self, bin_dir, rng, stop_s):
         self.rng = rng
         self.stop_s = stop_s
-        self.daemon = Daemon(bin_dir, workers=2, worker="echo.token_us = 1500\ncredits = 4",
+        self.daemon = Daemon(bin_dir, workers=2, worker="echo.token_us = 3000\ncredits = 4",
                              supervisor="restart_backoff_ms = 50\nrestart_backoff_max_ms = 200\n" +
                              ("" if stop_s else SHORT),
                              decoder="" if stop_s else "cpu_seconds = 1")
@@ -91,7 +91,7 @@ class Round:
                             {"max_tokens": rng.randint(1, 60), "seed": rng.randrange(1 << 60)})
                     for i in range(12)]
         # Without an image: a worker sees the pixels of one retired before it is told.
-        cancelled = Request("cancel me", [], {"max_tokens": 3000, "ignore_eos": True})
+        cancelled = Request("cancel me", [], {"max_tokens": 12000, "ignore_eos": True})
         asked = [0.0]
 
         def turn():
@@ -110,6 +110,10 @@ class Round:
             assert (cancelled.tokens, cancelled.text) == pool_oracle.answer(cancelled)[:2]
         else:
             assert reason == "cancelled", cancelled.done
+
+    def is_at_work(self):
+        """There is a record that a next broker would find."""
+        return any(r.accepted and not r.finished for r in self.client.requests.values())
 
     def assert_whole(self):
         """Everything is back where it was."""
@@ -134,7 +138,7 @@ class Round:
         self.table.arm(point, nth)
 
         def turn():
-            if kill_first and not deeds["killed_broker"]:
+            if kill_first and not deeds["killed_broker"] and self.is_at_work():
                 deeds["killed_broker"] = True
                 os.kill(self.daemon.broker(), signal.SIGKILL)
             if not deeds["caught"]:
@@ -205,7 +209,7 @@ def play(options, seed, rounds, is_first):
         broker = current.daemon.broker()
 
         def replace():
-            if broker in current.daemon.pids("facet-broker"):
+            if current.is_at_work() and broker in current.daemon.pids("facet-broker"):
                 os.kill(broker, signal.SIGKILL)
         current.run_load(replace)
         current.assert_whole()
