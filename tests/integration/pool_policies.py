@@ -139,14 +139,14 @@ class Policies(PoolTest):
         shares, ideal = {}, {}
         for policy in POLICIES:
             _, client = self.workers_of(policy, [9000, 3000])
-            params = {"max_tokens": 10, "ignore_eos": True}
+            params = {"max_tokens": 5, "ignore_eos": True}
             client.run([Request(f"{i}", [], params) for i in range(24)], in_flight=8)
             wait_until(lambda c=client: min(Look(c.status()).speeds) > 0, 10, "measured speeds")
             before = Look(client.status())
             client.run([Request(f"{i}", [], params) for i in range(40)], in_flight=1)
             after = Look(client.status())
             made = [b - a for a, b in zip(before.tokens, after.tokens)]
-            self.assertEqual(sum(made), 400)
+            self.assertEqual(sum(made), 200)
             shares[policy] = parts(made)[0]
             ideal[policy] = parts([a + b for a, b in zip(before.speeds, after.speeds)])[0]
         print({policy: round(share, 3) for policy, share in shares.items()},
@@ -154,7 +154,7 @@ class Policies(PoolTest):
         self.assertEqual(shares["least_loaded"], 1.0)  # a tie: the first
         self.assertEqual(shares["least_connections"], 1.0)
         self.assertEqual(shares["round_robin"], 0.5)
-        self.assertAlmostEqual(shares["weighted"], ideal["weighted"], delta=0.05)
+        self.assertAlmostEqual(shares["weighted"], ideal["weighted"], delta=0.1)  # of few requests
         self.assertEqual(shares["predicted_time"], 0.0)
         self.assertEqual(len(Counter(shares.values())), 4)
 
