@@ -26,21 +26,18 @@ import argparse
 import dataclasses
 import json
 import os
-import shutil
 import subprocess
 import sys
-import tempfile
 import time
 
 import gpu_model
 import gpu_parts
 import gpu_peers
 from bench_daemon import BenchDaemon
+from bench_parts import BENCH, PartRunner, add_arguments, check_arguments
 from gpu_floors import Floors
 from load_client import Ask, BenchError
 
-BENCH = os.path.dirname(os.path.abspath(__file__))
-ROOT = os.path.join(BENCH, "..", "..")
 PARTS = ("start", "decode", "prefill", "vision", "first_token", "captions", "transformers")
 H200_READ = 4.65e12  # the best that a kernel without any other work has read on an H200
 
@@ -89,44 +86,11 @@ TINY = Scale(
     ring={"ingest_bytes": '"64MiB"', "pixel_bytes": '"64MiB"'}, reference_tokens=4)
 
 
-class Bench:
+class Bench(PartRunner):
     def __init__(self, args):
-        self.args, self.scale = args, TINY if args.tiny else FULL
-        self.began = time.monotonic()
-        self.wanted = args.only.split(",") if args.only else list(PARTS)
-        self.results = {"bench": "gpu", "model": "Qwen2.5-VL-7B's sizes, random weights, bf16"
-                        if not args.tiny else "a tiny random model", "skipped": [], "failed": {}}
-        self.bin_dir = os.path.join(
-            os.environ.get("FACET_BUILD", os.path.join(ROOT, "build", "release")), "bin")
-        cache = os.environ.get("FACET_CACHE", os.path.expanduser("~/.cache/facet"))
-        candidates = [os.environ.get("FACET_REFERENCE_PYTHON"),
-                      os.path.join(cache, "ref", "bin", "python"), sys.executable]
-        self.reference_python = next(p for p in candidates if p and os.path.exists(p))
-
-    def say(self, text):
-        print(f"gpu: {time.monotonic() - self.began:6.1f} s: {text}", flush=True)
-
-    def is_late(self):
-        return time.monotonic() - self.began > self.args.limit_s
-
-    def part(self, name, work):
-        """Runs one part; its failure is noted and ends no other."""
-        if name not in self.wanted:
-            return
-        if self.is_late():
-            self.results["skipped"].append(name)
-            return
-        self.say(name)
-        begin = time.monotonic()
-        try:
-            figures = work()
-        except Exception as error:  # whatever it is, the other parts' figures are wanted
-            self.results["failed"][name] = f"{type(error).__name__}: {error}"
-            self.say(f"{name} failed: {self.results['failed'][name]}")
-            return
-        figures["part_took_s"] = round(time.monotonic() - begin, 1)
-        self.results[name] = figures
-        print(f"part {name} {json.dumps(figures)}", flush=True)
+        super().__init__("gpu", args, "a tiny random model" if args.tiny else
+                         "Qwen2.5-VL-7B's sizes, random weights, bf16")
+        self.scale = TINY if args.tiny else FULL
 
     def measure_rates(self):
         self.say("what the card can do")
@@ -141,25 +105,8 @@ class Bench:
         if "H200" in card["device"]:
             card["read_bytes_per_s_measured"] = card["read_bytes_per_s"]
             card["read_bytes_per_s"] = max(H200_READ, card["read_bytes_per_s"])
-        self.results["card"] = card
-        print(f"part card {json.dumps(card)}", flush=True)
+        self.tell("card", card)
         return card
-
-    def make_model(self, folder):
-        size = gpu_model.num_bytes(gpu_model.SHAPES[self.scale.shape])
-        model = self.args.model or os.path.join(place_for(size),
-                                                os.path.basename(folder) + "-model")
-        if os.path.exists(os.path.join(model, "model.safetensors.index.json")):
-            self.say(f"model: {model}, as it is")
-            return model
-        self.say(f"making the model: {size / 1e9:.1f} GB in {model}")
-        if not self.args.model:
-            self.remove = model
-        script = os.path.join(BENCH, "gpu_model.py")
-        maker = sys.executable if self.args.tiny else self.reference_python
-        subprocess.run([maker, script, model, "--shape", self.scale.shape],
-                       stdout=subprocess.DEVNULL, check=True)
-        return model
 
     def sections(self, model):
         worker = dict(self.scale.worker)
@@ -172,10 +119,8 @@ class Bench:
 
     def run(self):
         card = self.measure_rates()
-        folder = tempfile.mkdtemp(prefix="facet-bench-")
-        self.remove = None
         try:
-            model = self.make_model(folder)
+            model = self.make_model(self.scale.shape)
             bytes_per_value = 2 if self.args.gpus else 4  # the CPU computes in fp32
             floors = Floors(gpu_model.SHAPES[self.scale.shape], card, bytes_per_value)
             try:
@@ -183,18 +128,14 @@ class Bench:
             except (BenchError, OSError) as error:
                 self.results["failed"]["daemon"] = str(error)
                 self.say(f"the daemon failed: {error}")
-            self.part("transformers", lambda: self.measure_reference(model, folder))
+            self.part("transformers", lambda: self.measure_reference(model, self.folder))
         finally:
-            shutil.rmtree(folder, ignore_errors=True)
-            if self.remove:
-                shutil.rmtree(self.remove, ignore_errors=True)
+            self.clean_up()
         self.results["peers"] = gpu_peers.PEERS
         if not self.args.tiny:
             self.results["compared"] = gpu_peers.compare(self.results)
             self.results["targets"] = gpu_peers.TARGETS
-        self.results["took_s"] = round(time.monotonic() - self.began, 1)
-        print(json.dumps(self.results), flush=True)
-        return 1 if self.results["failed"] else 0
+        return self.finish()
 
     def measure_facet(self, model, floors):
         asked = [name for name in self.wanted if name != "transformers"]
@@ -247,27 +188,13 @@ class Bench:
         return json.loads(done.stdout.splitlines()[-1])
 
 
-def place_for(size):
-    """Memory where it has room for the model and the rings, else a disk."""
-    for folder, room in (("/dev/shm", size + (4 << 30)), (tempfile.gettempdir(), size + (1 << 30))):
-        if os.path.isdir(folder) and shutil.disk_usage(folder).free > room:
-            return folder
-    sys.exit(f"gpu: neither /dev/shm nor {tempfile.gettempdir()} has {size / 1e9:.1f} GB free; "
-             "--model names another folder")
-
-
 def main():
     parser = argparse.ArgumentParser(description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", default="", help="parts, with commas between them")
-    parser.add_argument("--tiny", action="store_true")
+    add_arguments(parser, PARTS)
     parser.add_argument("--gpus", default=None, help='worker.gpus; "0", and "" with --tiny')
-    parser.add_argument("--model", default="")
-    parser.add_argument("--limit-s", type=float, default=470.0)
     args = parser.parse_args()
-    unknown = set(filter(None, args.only.split(","))) - set(PARTS)
-    if unknown:
-        parser.error(f"no part {', '.join(sorted(unknown))}; there are {', '.join(PARTS)}")
+    check_arguments(parser, args)
     if args.gpus is None:
         args.gpus = "" if args.tiny else "0"
     sys.exit(Bench(args).run())

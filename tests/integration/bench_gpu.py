@@ -18,7 +18,7 @@ def bench(*arguments, reference=sys.executable):
     env = dict(os.environ, FACET_BUILD=BUILD, FACET_REFERENCE_PYTHON=reference)
     done = subprocess.run(
         [os.path.join(SOURCE, "scripts", "bench.sh"), "gpu", *arguments], text=True,
-        stdout=subprocess.PIPE, env=env, timeout=280, check=False)
+        stdout=subprocess.PIPE, env=env, timeout=580, check=False)
     print(done.stdout, flush=True)
     return done.returncode, done.stdout.splitlines()
 

@@ -1,0 +1,54 @@
+#!/usr/bin/env python3
+"""scripts/bench.sh gpus, with two workers on the CPU and a tiny model: what it says of each part.
+
+Usage: bench_gpus.py SOURCE_DIR BUILD_DIR [unittest arguments]
+Speeds and gaps are not judged here: two workers share what cores there are with other tests.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import unittest
+
+SOURCE, BUILD = sys.argv[1:3]
+
+
+def bench(*arguments):
+    done = subprocess.run(
+        [os.path.join(SOURCE, "scripts", "bench.sh"), "gpus", *arguments], text=True,
+        stdout=subprocess.PIPE, env=dict(os.environ, FACET_BUILD=BUILD), timeout=580, check=False)
+    print(done.stdout, flush=True)
+    return done.returncode, done.stdout.splitlines()
+
+
+class GpusBench(unittest.TestCase):
+    def test_every_part(self):
+        code, lines = bench("--tiny", "--count", "2", "--only", "scaling,uneven,deaths")
+        result = json.loads(lines[-1])
+        self.assertEqual((code, result["failed"], result["skipped"]), (0, {}, []))
+        scaling = result["scaling"]
+        self.assertAlmostEqual(
+            scaling["captions_ratio"],
+            scaling["all"]["captions_per_s"] / scaling["one"]["captions_per_s"], places=1)
+        self.assertEqual(len(scaling["all"]["finished"]), 2)
+        self.assertGreater(scaling["all"]["ring"]["pixels"]["high_mark"], 0)
+        self.assertIn("facet-broker", scaling["all"]["captions_cpu_seconds"])
+        uneven = result["uneven"]
+        self.assertGreater(uneven["budget_bytes"][0], uneven["budget_bytes"][1])
+        self.assertGreater(uneven["kv_tokens"][0], uneven["kv_tokens"][1])
+        self.assertAlmostEqual(uneven["share_of_the_slower"],
+                               uneven["tokens"][1] / sum(uneven["tokens"]), places=3)
+        deaths = result["deaths"]
+        self.assertEqual((deaths["conservation"], deaths["deaths"]), ("ok", [2, 0]))
+        for name in ("SIGKILL", "SIGSEGV"):
+            self.assertEqual(deaths[name]["times"], 1)
+            self.assertGreater(deaths[name]["moved"], 0)
+
+    def test_wrong_use(self):
+        self.assertEqual(bench("--tiny", "--count", "1")[0], 2)
+        self.assertEqual(bench("--only", "scale")[0], 2)
+
+
+if __name__ == "__main__":
+    unittest.main(argv=[sys.argv[0], *sys.argv[3:]])
