@@ -19,6 +19,20 @@ std::int64_t grain_rows(std::int64_t width) {
   return std::max<std::int64_t>(1, kGrainValues / std::max<std::int64_t>(1, width));
 }
 
+template <class T>
+GemmTask<T> task_of(const Linear<T>& linear, const T* x, T* out) {
+  GemmTask<T> task;
+  task.x = x;
+  task.x_stride = linear.depth;
+  task.panels = linear.weights;
+  task.bias = linear.bias;
+  task.out = out;
+  task.out_stride = linear.columns;
+  task.depth = linear.depth;
+  task.columns = linear.columns;
+  return task;
+}
+
 }  // namespace
 
 void parallel_ranges(std::int64_t count, std::int64_t grain, RangeBody body, void* context) {
@@ -86,23 +100,26 @@ void parallel_rope(T* x, std::int64_t row_stride, const float* cos, const float*
   });
 }
 
-// Many rows are shared by rows, each thread reading all weights; few rows by columns.
+// Each thread then reads all weights, and is worth it from some tiles of rows on.
+bool shares_rows(std::int64_t rows) {
+  const std::int64_t threads = omp_get_max_threads();
+  return threads == 1 || rows >= 2 * kMaxTileRows * threads;
+}
+
+template <class T>
+void multiply_rows(const Linear<T>& linear, const T* x, T* out, std::int64_t rows, float* scratch) {
+  const std::int64_t panels = padded_to_panel(linear.columns) / kPanel;
+  host_gemm<T>().multiply(task_of(linear, x, out), 0, rows, 0, panels, scratch);
+}
+
 template <class T>
 void parallel_linear(const Linear<T>& linear, const T* x, T* out, std::int64_t rows,
                      const Scratch& scratch) {
   if (linear.products == Products::kLibrary) return library_linear(linear, x, out, rows);
-  GemmTask<T> task;
-  task.x = x;
-  task.x_stride = linear.depth;
-  task.panels = linear.weights;
-  task.bias = linear.bias;
-  task.out = out;
-  task.out_stride = linear.columns;
-  task.depth = linear.depth;
-  task.columns = linear.columns;
+  const GemmTask<T> task = task_of(linear, x, out);
   const std::int64_t panels = padded_to_panel(linear.columns) / kPanel;
   const auto multiply = host_gemm<T>().multiply;
-  if (rows >= 2 * kMaxTileRows * omp_get_max_threads()) {
+  if (shares_rows(rows)) {
     const std::int64_t grain = std::max(
         kMaxTileRows, kGrainProducts / std::max<std::int64_t>(1, panels * kPanel * linear.depth));
     const std::int64_t tiles = (rows + kMaxTileRows - 1) / kMaxTileRows;
@@ -128,6 +145,7 @@ void parallel_linear(const Linear<T>& linear, const T* x, T* out, std::int64_t r
   template void parallel_gelu<T>(T*, std::int64_t);                                              \
   template void parallel_rope<T>(T*, std::int64_t, const float*, const float*, std::int64_t,     \
                                  std::int64_t, std::int64_t, bool);                              \
+  template void multiply_rows<T>(const Linear<T>&, const T*, T*, std::int64_t, float*);          \
   template void parallel_linear<T>(const Linear<T>&, const T*, T*, std::int64_t, const Scratch&);
 FACET_INSTANTIATE(float)
 FACET_INSTANTIATE(Bf16)

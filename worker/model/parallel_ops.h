@@ -58,7 +58,14 @@ template <class T>
 void parallel_rope(T* x, std::int64_t row_stride, const float* cos, const float* sin,
                    std::int64_t rows, std::int64_t heads, std::int64_t head_dim, bool fp32_inside);
 
-// out [rows, columns] = x [rows, depth] w^T + bias
+// Whether a step of so many rows is shared by rows; else by columns.
+bool shares_rows(std::int64_t rows);
+
+// out [rows, columns] = x [rows, depth] w^T + bias, with Products::kPanels, in the caller's thread
+template <class T>
+void multiply_rows(const Linear<T>& linear, const T* x, T* out, std::int64_t rows, float* scratch);
+
+// The same over threads, with either kind of products
 template <class T>
 void parallel_linear(const Linear<T>& linear, const T* x, T* out, std::int64_t rows,
                      const Scratch& scratch);

@@ -58,7 +58,7 @@ void QwenLanguage<T>::load(const QwenConfig& config, WeightLoader<T>& weights) {
   for (std::int64_t i = 0; i < config_.num_layers; ++i) {
     const std::string name = model + "layers." + std::to_string(i) + ".";
     const std::string attn = name + "self_attn.";
-    Layer layer;
+    LayerWeights<T> layer;
     layer.norm1 = weights.values(name + "input_layernorm.weight");
     layer.norm2 = weights.values(name + "post_attention_layernorm.weight");
     layer.qkv =
@@ -113,15 +113,24 @@ void QwenLanguage<T>::cut_into_pieces() {
             {i, head, begin, std::min(begin + kAttentionRows, rows_[i].count * group)});
 }
 
-// Queries, keys and values of all rows; the latter two go to the pool.
 template <class T>
-void QwenLanguage<T>::prepare_attention(const Layer& weights, std::int64_t layer, KvPool<T>& kv) {
-  parallel_rms_norm(hidden_, weights.norm1, normed_, total_, config_.hidden_size,
-                    static_cast<float>(config_.rms_norm_eps));
-  parallel_linear(weights.qkv, normed_, qkv_, total_, scratch_);
-  parallel_rope(qkv_, config_.qkv_width(), cos_, sin_, total_,
-                config_.num_heads + config_.num_kv_heads, config_.head_dim(), false);
-  store_kv(layer, kv);
+LayerRows<T> QwenLanguage<T>::layer_rows() const {
+  LayerRows<T> rows;
+  rows.count = total_;
+  rows.capacity = limits_.step_tokens;
+  rows.hidden = hidden_;
+  rows.normed = normed_;
+  rows.qkv = qkv_;
+  rows.attended = attended_;
+  rows.gate_up = gate_up_;
+  rows.inner = inner_;
+  rows.cos = cos_;
+  rows.sin = sin_;
+  rows.rope_heads = config_.num_heads + config_.num_kv_heads;
+  rows.head_dim = config_.head_dim();
+  rows.eps = static_cast<float>(config_.rms_norm_eps);
+  rows.scratch = scratch_;
+  return rows;
 }
 
 // Drops the rows that nothing needs any more once the last layer's keys and values are stored.
@@ -140,18 +149,14 @@ void QwenLanguage<T>::keep_last_rows() {
 }
 
 template <class T>
-void QwenLanguage<T>::finish_layer(const Layer& weights, std::int64_t layer, const KvPool<T>& kv) {
+void QwenLanguage<T>::run_layer(std::size_t index, KvPool<T>& kv) {
+  const auto layer = static_cast<std::int64_t>(index);
+  before_attention(layers_[index], layer_rows());
+  store_kv(layer, kv);
+  if (index + 1 == layers_.size()) keep_last_rows();
   if (total_ == 0) return;
-  const std::int64_t width = config_.hidden_size;
   attend(layer, kv);
-  parallel_linear(weights.o, attended_, normed_, total_, scratch_);
-  parallel_add_into(hidden_, normed_, total_ * width);
-  parallel_rms_norm(hidden_, weights.norm2, normed_, total_, width,
-                    static_cast<float>(config_.rms_norm_eps));
-  parallel_linear(weights.gate_up, normed_, gate_up_, total_, scratch_);
-  parallel_silu_mul(gate_up_, inner_, total_, config_.intermediate_size);
-  parallel_linear(weights.down, inner_, normed_, total_, scratch_);
-  parallel_add_into(hidden_, normed_, total_ * width);
+  after_attention(layers_[index], layer_rows());
 }
 
 template <class T>
@@ -211,10 +216,7 @@ LogitsView QwenLanguage<T>::forward(std::span<const SequenceChunk> chunks, const
   const bool decodes = total_ == static_cast<std::int64_t>(rows_.size());
   const WorkerPhase phase = decodes ? WorkerPhase::kDecode : WorkerPhase::kPrefill;
   for (std::size_t i = 0; i < layers_.size(); ++i) {
-    const auto layer = static_cast<std::int64_t>(i);
-    prepare_attention(layers_[i], layer, kv);
-    if (i + 1 == layers_.size()) keep_last_rows();
-    finish_layer(layers_[i], layer, kv);
+    run_layer(i, kv);
     tick(phase);
   }
   return project_last();

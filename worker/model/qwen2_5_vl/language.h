@@ -11,6 +11,7 @@
 #include "worker/engine/model_runner.h"
 #include "worker/engine/qwen2_5_vl/cpu_memory.h"
 #include "worker/model/kv_pool.h"
+#include "worker/model/layer_rows.h"
 #include "worker/model/parallel_ops.h"
 #include "worker/model/rotary.h"
 #include "worker/model/weights.h"
@@ -42,11 +43,6 @@ class QwenLanguage {
                      const ProgressTick& tick);
 
  private:
-  struct Layer {
-    const T* norm1;
-    const T* norm2;
-    Linear<T> qkv, o, gate_up, down;
-  };
   // Where a chunk's rows lie in the step's batch. In the last layer, behind its keys and values,
   // only the last token of a chunk that chooses the next one is computed: one row of it is left.
   struct Rows {
@@ -67,9 +63,9 @@ class QwenLanguage {
   void load(const QwenConfig& config, WeightLoader<T>& weights);
   void embed(std::span<const SequenceChunk> chunks, const T* image_rows);
   void cut_into_pieces();
-  void prepare_attention(const Layer& weights, std::int64_t layer, KvPool<T>& kv);
+  LayerRows<T> layer_rows() const;
   void keep_last_rows();
-  void finish_layer(const Layer& weights, std::int64_t layer, const KvPool<T>& kv);
+  void run_layer(std::size_t index, KvPool<T>& kv);
   void store_kv(std::int64_t layer, KvPool<T>& kv);
   void attend(std::int64_t layer, const KvPool<T>& kv);
   LogitsView project_last();
@@ -81,7 +77,7 @@ class QwenLanguage {
   Linear<T> head_;
   const T* embed_ = nullptr;  // [vocab, hidden]; null where the head is the embedding, too
   const T* norm_ = nullptr;
-  std::vector<Layer> layers_;
+  std::vector<LayerWeights<T>> layers_;
   // Activations of the largest step; rows are the step's tokens.
   T* hidden_;
   T* normed_;

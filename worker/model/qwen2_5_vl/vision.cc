@@ -55,11 +55,11 @@ void QwenVision<T>::load(WeightLoader<T>& weights) {
   for (std::int64_t i = 0; i < config_.depth; ++i) {
     const std::string name = model + "blocks." + std::to_string(i) + ".";
     const std::string mlp = name + "mlp.";
-    Block block;
+    LayerWeights<T> block;
     block.norm1 = weights.values(name + "norm1.weight");
     block.norm2 = weights.values(name + "norm2.weight");
     block.qkv = weights.linear({name + "attn.qkv.weight"}, {name + "attn.qkv.bias"});
-    block.proj = weights.linear({name + "attn.proj.weight"}, {name + "attn.proj.bias"});
+    block.o = weights.linear({name + "attn.proj.weight"}, {name + "attn.proj.bias"});
     block.gate_up = weights.linear({mlp + "gate_proj.weight", mlp + "up_proj.weight"},
                                    {mlp + "gate_proj.bias", mlp + "up_proj.bias"});
     block.down = weights.linear({mlp + "down_proj.weight"}, {mlp + "down_proj.bias"});
@@ -221,23 +221,35 @@ void QwenVision<T>::attend_images() {
 }
 
 template <class T>
-void QwenVision<T>::run_block(const Block& block, bool full_attention) {
-  const std::int64_t width = config_.hidden_size;
-  parallel_rms_norm(hidden_, block.norm1, normed_, total_, width, kEps);
-  parallel_linear(block.qkv, normed_, qkv_, total_, scratch_);
-  parallel_rope(qkv_, 3 * width, cos_, sin_, total_, 2 * config_.num_heads, config_.head_dim(),
-                true);
+LayerRows<T> QwenVision<T>::layer_rows() const {
+  LayerRows<T> rows;
+  rows.count = total_;
+  rows.capacity = capacity_;
+  rows.hidden = hidden_;
+  rows.normed = normed_;
+  rows.qkv = qkv_;
+  rows.attended = attended_;
+  rows.gate_up = gate_up_;
+  rows.inner = inner_;
+  rows.cos = cos_;
+  rows.sin = sin_;
+  rows.rope_heads = 2 * config_.num_heads;
+  rows.head_dim = config_.head_dim();
+  rows.fp32_rope = true;
+  rows.eps = kEps;
+  rows.scratch = scratch_;
+  return rows;
+}
+
+template <class T>
+void QwenVision<T>::run_block(const LayerWeights<T>& block, bool full_attention) {
+  const LayerRows<T> rows = layer_rows();
+  before_attention(block, rows);
   if (full_attention)
     attend_images();
   else
     attend_windows();
-  parallel_linear(block.proj, attended_, normed_, total_, scratch_);
-  parallel_add_into(hidden_, normed_, total_ * width);
-  parallel_rms_norm(hidden_, block.norm2, normed_, total_, width, kEps);
-  parallel_linear(block.gate_up, normed_, gate_up_, total_, scratch_);
-  parallel_silu_mul(gate_up_, inner_, total_, config_.intermediate_size);
-  parallel_linear(block.down, inner_, normed_, total_, scratch_);
-  parallel_add_into(hidden_, normed_, total_ * width);
+  after_attention(block, rows);
 }
 
 template <class T>

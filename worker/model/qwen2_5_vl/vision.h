@@ -10,6 +10,7 @@
 #include "worker/engine/model_runner.h"
 #include "worker/engine/qwen2_5_vl/cpu_memory.h"
 #include "worker/engine/qwen2_5_vl/vision_layout.h"
+#include "worker/model/layer_rows.h"
 #include "worker/model/parallel_ops.h"
 #include "worker/model/rotary.h"
 #include "worker/model/weights.h"
@@ -36,11 +37,6 @@ class QwenVision {
   void run(const ProgressTick& tick);  // ticks once per block
 
  private:
-  struct Block {
-    const T* norm1;
-    const T* norm2;
-    Linear<T> qkv, proj, gate_up, down;
-  };
   struct Image {
     std::int32_t grid_height, grid_width;
     T* out;
@@ -56,7 +52,8 @@ class QwenVision {
   void load(WeightLoader<T>& weights);
   void lay_out();
   void embed_patches();
-  void run_block(const Block& block, bool full_attention);
+  LayerRows<T> layer_rows() const;
+  void run_block(const LayerWeights<T>& block, bool full_attention);
   void attend_windows();
   void attend_images();
   AttentionTask<T> task_of(const Window& window, std::int64_t head, const KvPanels<T>& kv) const;
@@ -69,7 +66,7 @@ class QwenVision {
   Scratch scratch_;
   VisionRope rope_;
   Linear<T> patch_;  // the Conv3d's stride is its kernel
-  std::vector<Block> blocks_;
+  std::vector<LayerWeights<T>> blocks_;
   const T* merger_norm_ = nullptr;
   Linear<T> merger0_, merger2_;
   // Activations; rows are patches in the tower's order.
