@@ -18,12 +18,16 @@ constexpr std::int64_t kGemmPad = 16;  // floats between two copied rows
 constexpr std::int64_t kMaxTileRows = 12;  // rows that are computed together
 constexpr std::int64_t kKeyTile = 256;     // keys between two corrections of the softmax
 
+// Query rows that go through a tile of keys before the next one is read: enough to share the keys,
+// few enough to share the work.
+constexpr std::int64_t kAttentionRows = 4 * kMaxTileRows;
+
 // Floats of scratch that a thread needs for a product, and for attention.
 constexpr std::int64_t gemm_scratch(std::int64_t depth) {
   return kGemmRowBlock * (depth + kGemmPad);
 }
 constexpr std::int64_t attention_scratch(std::int64_t dim) {
-  return kMaxTileRows * (2 * padded_to_panel(dim) + kKeyTile);
+  return kAttentionRows * 2 * padded_to_panel(dim) + kMaxTileRows * kKeyTile;
 }
 
 // Bytes of `count` values in the arena: pieces begin at lines of the cache.

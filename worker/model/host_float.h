@@ -1,6 +1,6 @@
 // Element types of the host kernels. bf16 lives as its bits; arithmetic is in fp32 and each result
 // is rounded to nearest even, as libtorch does.
-// For code outside of the kernels, which have their own copies (host_ops_impl.h).
+// For code outside of the kernels, which have their own copies (host_simd.h).
 #pragma once
 
 #include <cstdint>

@@ -11,7 +11,7 @@
 namespace facet {
 namespace {
 
-static_assert(kTileRows <= kMaxTileRows);
+static_assert(kTileRows <= kMaxTileRows && kAttentionRows % kTileRows == 0);
 
 // Rows of the tiles that `rows` are cut into: nearly equal, since short tiles are slow ones.
 inline std::int64_t tile_rows(std::int64_t rows) {
@@ -133,18 +133,21 @@ void gemm(const GemmTask<T>& task, std::int64_t first_row, std::int64_t last_row
   }
 }
 
-// What a tile of query rows has gathered from the keys so far.
+// A tile of query rows and what it has gathered from the keys so far.
 struct TileState {
-  float* q;       // [rows, dim], scaled
-  float* scores;  // [rows, kKeyTile]
-  float* out;     // [rows, padded_dim], not yet divided by `total`
+  std::int64_t first;  // of the rows
+  int rows;
+  std::int64_t most;  // keys that a row sees at most
+  float* q;           // [rows, dim], scaled
+  float* scores;      // [rows, kKeyTile], of all tiles in turn
+  float* out;         // [rows, padded_dim], not yet divided by `total`
   float top[kTileRows];
   float total[kTileRows];
   std::int64_t visible[kTileRows];
 };
 
 template <class T>
-inline void tile_scores(const AttentionTask<T>& task, int rows, std::int64_t first_panel,
+inline void tile_scores(const AttentionTask<T>& task, std::int64_t first_panel,
                         std::int64_t num_panels, TileState& state) {
   for (std::int64_t at = 0; at < num_panels; at += kTilePanels) {
     const auto panels = static_cast<int>(std::min<std::int64_t>(kTilePanels, num_panels - at));
@@ -152,8 +155,8 @@ inline void tile_scores(const AttentionTask<T>& task, int rows, std::int64_t fir
     for (int p = 0; p < kTilePanels; ++p)
       keys[p] = task.kv.key_panel(first_panel + at + (p < panels ? p : 0));
     float* scores = state.scores + at * kPanel;
-    tile_multiply_any<false>(rows, panels, state.q, task.dim, keys, task.kv.key_step, task.dim, 0,
-                             StartAtZero(), StoreSums{scores, kKeyTile});
+    tile_multiply_any<false>(state.rows, panels, state.q, task.dim, keys, task.kv.key_step,
+                             task.dim, 0, StartAtZero(), StoreSums{scores, kKeyTile});
   }
 }
 
@@ -209,8 +212,8 @@ inline std::int64_t value_run(const KvPanels<T>& kv, std::int64_t panel, std::in
 }
 
 template <class T>
-inline void tile_values(const AttentionTask<T>& task, int rows, std::int64_t first_panel,
-                        std::int64_t tokens, TileState& state) {
+inline void tile_values(const AttentionTask<T>& task, std::int64_t first_panel, std::int64_t tokens,
+                        TileState& state) {
   const std::int64_t padded = padded_to_panel(task.dim);
   for (std::int64_t column = 0; column < padded; column += kTilePanels * kPanel) {
     const auto panels =
@@ -221,7 +224,7 @@ inline void tile_values(const AttentionTask<T>& task, int rows, std::int64_t fir
       const T* values[kTilePanels];
       for (int p = 0; p < kTilePanels; ++p) values[p] = from + (p < panels ? p : 0) * kPanel;
       float* out = state.out + column;
-      tile_multiply_any<false>(rows, panels, state.scores + at, kKeyTile, values,
+      tile_multiply_any<false>(state.rows, panels, state.scores + at, kKeyTile, values,
                                task.kv.value_step, run, 0, LoadSums{out, padded},
                                StoreSums{out, padded});
       at += run;
@@ -230,47 +233,78 @@ inline void tile_values(const AttentionTask<T>& task, int rows, std::int64_t fir
 }
 
 template <class T>
-void attend_tile(const AttentionTask<T>& task, std::int64_t first, int rows, float* scratch) {
+inline void begin_tile(const AttentionTask<T>& task, TileState& state) {
   const std::int64_t padded = padded_to_panel(task.dim);
-  TileState state;
-  state.q = scratch;
-  state.scores = state.q + kTileRows * padded;
-  state.out = state.scores + kTileRows * kKeyTile;
-  std::int64_t most = 0;
-  for (int r = 0; r < rows; ++r) {
-    const std::int64_t token = (first + r) / task.group;
-    const T* q = task.q + token * task.q_stride + (first + r) % task.group * task.dim;
+  state.most = 0;
+  for (int r = 0; r < state.rows; ++r) {
+    const std::int64_t token = (state.first + r) / task.group;
+    const std::int64_t head = (state.first + r) % task.group;
+    const T* q = task.q + token * task.q_stride + head * task.dim;
     for (std::int64_t i = 0; i < task.dim; ++i) state.q[r * task.dim + i] = load(q[i]) * task.scale;
     std::fill(state.out + r * padded, state.out + (r + 1) * padded, 0.0F);
     state.top[r] = kLowest;
     state.total[r] = 0.0F;
     state.visible[r] = task.visible + (task.causal ? token : 0);
-    most = std::max(most, state.visible[r]);
+    state.most = std::max(state.most, state.visible[r]);
   }
-  for (std::int64_t key = 0; key < most; key += kKeyTile) {
-    const std::int64_t tokens = std::min(kKeyTile, most - key);
-    const std::int64_t width = padded_to_panel(tokens);
-    tile_scores(task, rows, key / kPanel, width / kPanel, state);
-    for (int r = 0; r < rows; ++r)
-      tile_softmax(state.scores + r * kKeyTile, state.visible[r] - key, width, state.top[r],
-                   state.total[r], state.out + r * padded, padded);
-    tile_values(task, rows, key / kPanel, tokens, state);
-  }
-  for (int r = 0; r < rows; ++r) {
-    const std::int64_t token = (first + r) / task.group;
-    T* out = task.out + token * task.out_stride + (first + r) % task.group * task.dim;
+}
+
+// Keys [key, key + kKeyTile), as far as the tile sees them.
+template <class T>
+inline void attend_keys(const AttentionTask<T>& task, std::int64_t key, TileState& state) {
+  if (key >= state.most) return;
+  const std::int64_t padded = padded_to_panel(task.dim);
+  const std::int64_t tokens = std::min(kKeyTile, state.most - key);
+  const std::int64_t width = padded_to_panel(tokens);
+  tile_scores(task, key / kPanel, width / kPanel, state);
+  for (int r = 0; r < state.rows; ++r)
+    tile_softmax(state.scores + r * kKeyTile, state.visible[r] - key, width, state.top[r],
+                 state.total[r], state.out + r * padded, padded);
+  tile_values(task, key / kPanel, tokens, state);
+}
+
+template <class T>
+inline void end_tile(const AttentionTask<T>& task, const TileState& state) {
+  const std::int64_t padded = padded_to_panel(task.dim);
+  for (int r = 0; r < state.rows; ++r) {
+    const std::int64_t token = (state.first + r) / task.group;
+    const std::int64_t head = (state.first + r) % task.group;
+    T* out = task.out + token * task.out_stride + head * task.dim;
     const float scale = 1.0F / state.total[r];
     for (std::int64_t i = 0; i < task.dim; ++i)
       out[i] = store<T>(state.out[r * padded + i] * scale);
   }
 }
 
+// At most kAttentionRows rows.
+template <class T>
+void attend_block(const AttentionTask<T>& task, std::int64_t first, std::int64_t last,
+                  float* scratch) {
+  const std::int64_t padded = padded_to_panel(task.dim);
+  const std::int64_t step = tile_rows(last - first);
+  TileState tiles[kAttentionRows / kTileRows];
+  int count = 0;
+  std::int64_t most = 0;
+  for (std::int64_t row = first; row < last; row += step) {
+    TileState& tile = tiles[count++];
+    tile.first = row;
+    tile.rows = static_cast<int>(std::min(step, last - row));
+    tile.scores = scratch;
+    tile.q = scratch + kMaxTileRows * kKeyTile + 2 * (row - first) * padded;
+    tile.out = tile.q + step * padded;
+    begin_tile(task, tile);
+    most = std::max(most, tile.most);
+  }
+  for (std::int64_t key = 0; key < most; key += kKeyTile)
+    for (int i = 0; i < count; ++i) attend_keys(task, key, tiles[i]);
+  for (int i = 0; i < count; ++i) end_tile(task, tiles[i]);
+}
+
 template <class T>
 void attend_rows(const AttentionTask<T>& task, std::int64_t first, std::int64_t last,
                  float* scratch) {
-  const std::int64_t step = tile_rows(std::max<std::int64_t>(1, last - first));
-  for (std::int64_t row = first; row < last; row += step)
-    attend_tile(task, row, static_cast<int>(std::min(step, last - row)), scratch);
+  for (std::int64_t row = first; row < last; row += kAttentionRows)
+    attend_block(task, row, std::min(last, row + kAttentionRows), scratch);
 }
 
 template <class T>

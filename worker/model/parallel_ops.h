@@ -17,9 +17,6 @@ struct Scratch {
   float* of(int thread) const { return base + thread * floats; }
 };
 
-// Query rows of one piece of attention: enough to share the keys, few enough to share the work.
-constexpr std::int64_t kAttentionRows = 4 * kMaxTileRows;
-
 using RangeBody = void (*)(void* context, std::int64_t begin, std::int64_t end, int thread);
 
 // body(begin, end, thread) over [0, count) in equal parts of at least `grain` items.
