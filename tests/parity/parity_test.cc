@@ -62,6 +62,16 @@ TEST(Parity, AllCasesInOneBatch) {
   expect_all_batched(*engine);
 }
 
+// Large steps are shared by rows, smaller ones by columns; which thread computes what changes
+// nothing.
+TEST(Parity, StepsSharedByThreeThreads) {
+  StartOptions options = fixture_options(plain_directory());
+  options.worker.threads = 3;
+  const auto engine = start_fixture(options);
+  ASSERT_NE(engine, nullptr);
+  expect_all_batched(*engine);
+}
+
 TEST(Parity, EachCaseAlone) {
   const auto engine = start_fixture(fixture_options(plain_directory()));
   ASSERT_NE(engine, nullptr);
