@@ -11,6 +11,7 @@ import zmq
 from zmq.utils.monitor import recv_monitor_message
 
 CHUNK_BYTES = 1 << 20
+ASK_AGAIN_S = 1.0
 SILENCE_S = 3.0  # then everything open is sent again, images too, over a new connection
 
 
@@ -122,8 +123,16 @@ class Client:
 
     def status(self, timeout_s=5.0):
         self.status_json = None
-        self.ask_for_status()
-        self.poll_until(lambda: self.status_json is not None, timeout_s)
+        asked = 0.0
+
+        def is_answered():
+            nonlocal asked
+            # A client that does not keep up with its streams may miss an answer: asks again.
+            if self.status_json is None and time.monotonic() > asked + ASK_AGAIN_S:
+                asked = time.monotonic()
+                self.ask_for_status()
+            return self.status_json is not None
+        self.poll_until(is_answered, timeout_s)
         return json.loads(self.status_json)
 
     def poll(self, timeout_s):

@@ -2,6 +2,7 @@
 // checks what must hold at every step (no two lives at once, order of packets, ...).
 #include <gtest/gtest.h>
 
+#include <cstdlib>
 #include <random>
 
 #include "tests/unit/supervisor/supervisor_world.h"
@@ -87,6 +88,7 @@ class Chaos {
                                    static_cast<K>(99)};
     const K kind = roll(40) == 0 ? K::kDrain : kKinds[roll(4)];
     world_.ask(kind, roll(4), roll(2) == 0 ? std::optional<Nanos>() : roll(20) * kSecond);
+    if (world_.left) return;  // drained before anything had started
     if (kind == K::kDrain && roll(2) == 0) world_.ask(K::kCancelDrain);
     if (roll(4) == 0) {
       SupervisorRules changed = rules();
@@ -138,7 +140,9 @@ class Chaos {
 };
 
 TEST(SupervisorChaos, HoldsItsInvariants) {
-  const unsigned first = std::random_device{}();
+  const char* given = std::getenv("FACET_SEED");
+  const unsigned first = given == nullptr ? std::random_device{}()
+                                          : static_cast<unsigned>(std::strtoul(given, nullptr, 10));
   int starts = 0;
   for (unsigned seed = first; seed < first + 500 && !testing::Test::HasFailure(); ++seed) {
     SCOPED_TRACE("seed " + std::to_string(seed));
