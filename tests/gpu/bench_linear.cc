@@ -5,7 +5,7 @@
 
 #include <cstdio>
 
-#include "kernels/linear/skinny_linear.h"
+#include "kernels/linear/gemv.h"
 #include "tests/gpu/bench.h"
 
 namespace facet::kernels::bench {
@@ -14,19 +14,19 @@ namespace {
 struct Matrix {
   const char* name;
   int n, k;
-  SkinnyEpilogue epilogue;
+  GemvEpilogue epilogue;
   bool norm, bias;
 };
 constexpr Matrix kMatrices[] = {
-    {"7B qkv", 4608, 3584, SkinnyEpilogue::kStore, true, true},
-    {"7B o", 3584, 3584, SkinnyEpilogue::kAddInto, false, false},
-    {"7B gate+up", 37888, 3584, SkinnyEpilogue::kSiluMul, true, false},
-    {"7B down", 3584, 18944, SkinnyEpilogue::kAddInto, false, false},
-    {"7B head", 152064, 3584, SkinnyEpilogue::kStore, true, false},
-    {"3B qkv", 2560, 2048, SkinnyEpilogue::kStore, true, true},
-    {"3B o", 2048, 2048, SkinnyEpilogue::kAddInto, false, false},
-    {"3B gate+up", 22016, 2048, SkinnyEpilogue::kSiluMul, true, false},
-    {"3B down", 2048, 11008, SkinnyEpilogue::kAddInto, false, false},
+    {"7B qkv", 4608, 3584, GemvEpilogue::kStore, true, true},
+    {"7B o", 3584, 3584, GemvEpilogue::kAddInto, false, false},
+    {"7B gate+up", 37888, 3584, GemvEpilogue::kSiluMul, true, false},
+    {"7B down", 3584, 18944, GemvEpilogue::kAddInto, false, false},
+    {"7B head", 152064, 3584, GemvEpilogue::kStore, true, false},
+    {"3B qkv", 2560, 2048, GemvEpilogue::kStore, true, true},
+    {"3B o", 2048, 2048, GemvEpilogue::kAddInto, false, false},
+    {"3B gate+up", 22016, 2048, GemvEpilogue::kSiluMul, true, false},
+    {"3B down", 2048, 11008, GemvEpilogue::kAddInto, false, false},
 };
 
 constexpr int kLaunches = 24;
@@ -35,23 +35,23 @@ double bytes_of(const Matrix& matrix) {
   return 2.0 * matrix.n * matrix.k;
 }
 
-double time_skinny(Bench& bench, const Matrix& matrix, const Rotation& weights, int m, int stages,
-                   bool programmatic, bool norm) {
+double time_gemv(Bench& bench, const Matrix& matrix, const Rotation& weights, int m,
+                 bool programmatic) {
   const auto n = static_cast<std::size_t>(matrix.n);
   const auto k = static_cast<std::size_t>(matrix.k);
-  const DeviceBytes x = random_bf16(16 * k, 1.0F), scale = random_bf16(k, 1.0F);
-  const DeviceBytes bias = random_bf16(n, 1.0F), out = random_bf16(16 * n, 1.0F);
-  const SkinnyLinearShape shape{m, matrix.n, matrix.k, DType::kBf16, matrix.epilogue, 1e-6F};
-  SkinnyLinearArgs args{x.get(),
-                        matrix.k,
-                        norm ? scale.get() : nullptr,
-                        nullptr,
-                        matrix.bias ? bias.get() : nullptr,
-                        out.get(),
-                        matrix.n};
+  const DeviceBytes x = random_bf16(kGemvMaxRows * k, 1.0F), scale = random_bf16(k, 1.0F);
+  const DeviceBytes bias = random_bf16(n, 1.0F), out = random_bf16(kGemvMaxRows * n, 1.0F);
+  const GemvShape shape{m, matrix.n, matrix.k, matrix.epilogue, 1e-6F};
+  GemvArgs args{x.get(),
+                matrix.k,
+                matrix.norm ? scale.get() : nullptr,
+                nullptr,
+                matrix.bias ? bias.get() : nullptr,
+                out.get(),
+                matrix.n};
   return bench.time(kLaunches, [&](int i) {
     args.weight = weights.at(i);
-    return skinny_linear_tuned(shape, args, SkinnyTuning{stages}, {bench.stream(), programmatic});
+    return gemv(shape, args, {bench.stream(), programmatic});
   });
 }
 
@@ -108,22 +108,14 @@ void bench_linear(Bench& bench) {
     const auto add = [&](const std::string& what, double us) {
       bench.add(name + " " + what, us, bytes_of(matrix));
     };
-    for (const int m : {1, 2, 4, 8, 16})
-      if (skinny_linear_fits({m, matrix.n, matrix.k, DType::kBf16, matrix.epilogue, 1e-6F},
-                             matrix.norm))
-        add("m " + std::to_string(m), time_skinny(bench, matrix, weights, m, 0, true, matrix.norm));
-    add("m 1, no overlap", time_skinny(bench, matrix, weights, 1, 0, false, matrix.norm));
-    if (matrix.norm) {
-      add("m 1, no norm", time_skinny(bench, matrix, weights, 1, 0, true, false));
-      add("m 8, no norm", time_skinny(bench, matrix, weights, 8, 0, true, false));
-    }
-    for (const int stages : {3, 4, 5, 6, 8})
-      add("m 1, " + std::to_string(stages) + " stages",
-          time_skinny(bench, matrix, weights, 1, stages, true, matrix.norm));
+    for (const int m : {1, 2, 4})
+      if (gemv_fits({m, matrix.n, matrix.k, matrix.epilogue, 1e-6F}, matrix.norm))
+        add("m " + std::to_string(m), time_gemv(bench, matrix, weights, m, true));
+    add("m 1, no overlap", time_gemv(bench, matrix, weights, 1, false));
     if (!cublas.ready()) continue;
-    const DeviceBytes x = random_bf16(16U * static_cast<unsigned>(matrix.k), 1.0F);
-    const DeviceBytes out(32U * static_cast<unsigned>(matrix.n));
-    for (const int m : {1, 8, 16})
+    const DeviceBytes x = random_bf16(64U * static_cast<unsigned>(matrix.k), 1.0F);
+    const DeviceBytes out(128U * static_cast<unsigned>(matrix.n));
+    for (const int m : {1, 4, 16, 64})
       add("m " + std::to_string(m) + ", cuBLAS", bench.time(kLaunches, [&](int i) {
         return cublas.run(m, matrix.n, matrix.k, x.get(), weights.at(i), out.get());
       }));

@@ -2,7 +2,7 @@
 #include <memory>
 
 #include "kernels/attention/paged_decode_attention.h"
-#include "kernels/linear/skinny_linear.h"
+#include "kernels/linear/gemv.h"
 #include "kernels/norm/rms_norm.h"
 #include "kernels/rope/rope_kv_write.h"
 #include "tests/gpu/bench.h"
@@ -58,8 +58,8 @@ class Step {
       if (const cudaError_t error = run_layer(layer, first); error != cudaSuccess) return error;
     }
     const char* head = weights() + layer_bytes() * static_cast<std::size_t>(model_.layers);
-    return linear(model_.vocab, model_.hidden, SkinnyEpilogue::kStoreFp32, hidden_.get(), true,
-                  head, logits_.get(), false, launch);
+    return linear(model_.vocab, model_.hidden, GemvEpilogue::kStore, hidden_.get(), true, head,
+                  logits_.get(), false, launch);
   }
   double bytes(int context) const {
     return model_.weight_bytes() +
@@ -82,11 +82,11 @@ class Step {
     return {m_, model_.heads, model_.kv_heads, 128, max_blocks_, 0, 0.088F, DType::kBf16, layout()};
   }
 
-  cudaError_t linear(int n, int k, SkinnyEpilogue epilogue, const void* x, bool norm,
+  cudaError_t linear(int n, int k, GemvEpilogue epilogue, const void* x, bool norm,
                      const void* weight, void* out, bool bias, const Launch& launch) const {
-    const int width = epilogue == SkinnyEpilogue::kSiluMul ? n / 2 : n;
-    return skinny_linear(
-        {m_, n, k, DType::kBf16, epilogue, 1e-6F},
+    const int width = epilogue == GemvEpilogue::kSiluMul ? n / 2 : n;
+    return gemv(
+        {m_, n, k, epilogue, 1e-6F},
         {x, k, norm ? norms_.get() : nullptr, weight, bias ? norms_.get() : nullptr, out, width},
         launch);
   }
@@ -105,7 +105,7 @@ class Step {
     char* keys =
         static_cast<char*>(pool_.get()) + static_cast<std::size_t>(layer) * 4 * pool_elements();
     char* values = keys + 2 * pool_elements();
-    cudaError_t error = linear(packed, hidden, SkinnyEpilogue::kStore, hidden_.get(), true,
+    cudaError_t error = linear(packed, hidden, GemvEpilogue::kStore, hidden_.get(), true,
                                take(packed, hidden), qkv_.get(), true, launch);
     if (error != cudaSuccess) return error;
     RopeShape rope{m_,           model_.heads, model_.kv_heads, 128,
@@ -121,13 +121,13 @@ class Step {
                                     attended_.get(), workspace_.get()},
                                    launch);
     if (error != cudaSuccess) return error;
-    error = linear(hidden, model_.heads * 128, SkinnyEpilogue::kAddInto, attended_.get(), false,
+    error = linear(hidden, model_.heads * 128, GemvEpilogue::kAddInto, attended_.get(), false,
                    take(hidden, model_.heads * 128), hidden_.get(), false, launch);
     if (error != cudaSuccess) return error;
-    error = linear(2 * inter, hidden, SkinnyEpilogue::kSiluMul, hidden_.get(), true,
+    error = linear(2 * inter, hidden, GemvEpilogue::kSiluMul, hidden_.get(), true,
                    take(2 * inter, hidden), inner_.get(), false, launch);
     if (error != cudaSuccess) return error;
-    return linear(hidden, inter, SkinnyEpilogue::kAddInto, inner_.get(), false, take(hidden, inter),
+    return linear(hidden, inter, GemvEpilogue::kAddInto, inner_.get(), false, take(hidden, inter),
                   hidden_.get(), false, launch);
   }
 
@@ -144,7 +144,7 @@ class Step {
 void bench_step(Bench& bench) {
   constexpr int kContext = 895;
   for (const Model& model : kModels)
-    for (const int m : {1, 2, 4, 8}) {
+    for (const int m : {1, 2, 4}) {
       const Step step(model, m, kContext);
       for (const bool overlap : {true, false}) {
         const std::string name = std::string("decode step ") + model.name + " batch " +

@@ -252,6 +252,7 @@ std::int32_t CudaLanguage::num_results() const {
 
 void CudaLanguage::compute(const Step& step, const ProgressTick& tick) const {
   embed(step);
+  if (has_few_lanes(step)) return compute_few_lanes(step);
   const WorkerPhase phase = step.groups.empty() ? WorkerPhase::kDecode : WorkerPhase::kPrefill;
   for (std::size_t layer = 0; layer < weights_.layers.size(); ++layer) {
     run_layer(step, layer);

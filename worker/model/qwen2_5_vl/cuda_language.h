@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "kernels/attention/paged_decode_attention.h"
+#include "kernels/linear/gemv.h"
 #include "worker/engine/model_runner.h"
 #include "worker/model/cuda/cuda_graph.h"
 #include "worker/model/cuda/cutter.h"
@@ -85,6 +86,11 @@ class CudaLanguage {
   void touch_prefill(std::int64_t tokens, std::int64_t context);
   void compute(const Step& step, const ProgressTick& tick) const;
   void run_layer(const Step& step, std::size_t layer) const;
+  // cuda_few_lanes.cc
+  bool has_few_lanes(const Step& step) const;
+  void compute_few_lanes(const Step& step) const;
+  void multiply(const kernels::GemvShape& shape, const void* x, const DeviceMatrix* norm,
+                const DeviceMatrix& weight, const DeviceMatrix* bias, void* out) const;
   void run_mlp(const CudaLanguageLayer& weights, const void* attended, void* hidden,
                std::int64_t rows, const DeviceMatrix& next_norm) const;
   void choose(const Step& step) const;
