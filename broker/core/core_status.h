@@ -42,6 +42,7 @@ struct WorkerStatus {
   std::uint32_t kv_blocks_total = 0;
   std::uint32_t kv_blocks_cached = 0;
   bool is_settled = false;
+  std::uint32_t idle_gap_ns = 0;
   bool is_draining = false;       // takes nothing new
   bool held_for_suspect = false;  // takes no ordinary request: a suspect runs, or will run, alone
   std::int32_t exit_code = 0;     // of the last death or of the disabling

@@ -181,6 +181,7 @@ void worker_step(CoreState& s, const WorkerStep& event) {
   worker.status.kv_blocks_total = step.kv_blocks_total;
   worker.status.kv_blocks_cached = step.kv_blocks_cached;
   worker.status.is_settled = step.is_settled;
+  worker.status.idle_gap_ns = step.idle_gap_ns;
   for (const SequenceUpdate& update : step.updates) {
     if (!apply_update(s, event.worker, update)) return;  // condemned: the rest is not believed
   }

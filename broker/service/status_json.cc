@@ -31,6 +31,7 @@ Json worker_json(std::uint32_t index, const WorkerStatus& worker) {
       {"kv_blocks_total", worker.kv_blocks_total},
       {"kv_blocks_cached", worker.kv_blocks_cached},
       {"settled", worker.is_settled},
+      {"idle_gap_us", worker.idle_gap_ns / 1000.0},
       {"finished", worker.finished},
       {"tokens", worker.tokens},
       {"sequence_tokens_per_second", worker.sequence_tokens_per_second},

@@ -259,6 +259,7 @@ struct Step {
   std::uint32_t kv_blocks_total = 0;
   std::uint32_t kv_blocks_cached = 0;  // of the free ones: their content may be used again
   bool is_settled = false;             // as in Hello
+  std::uint32_t idle_gap_ns = 0;       // of its device, between steps that follow at once
   std::vector<SequenceUpdate> updates;
 };
 

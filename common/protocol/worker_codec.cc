@@ -216,6 +216,7 @@ Step read_step(MapReader& map) {
   map.uint("kv_total", step.kv_blocks_total, kRequired);
   map.uint("kv_cached", step.kv_blocks_cached, kRequired);
   map.boolean("settled", step.is_settled, kRequired);
+  map.uint("idle_gap_ns", step.idle_gap_ns, kRequired);
   const auto* updates = map.array("updates", kRequired, kMaxHeld);
   if (updates == nullptr) return step;
   const Path here{&map.path(), "updates"};
@@ -331,7 +332,7 @@ std::string encode_message(const Hello& hello) {
 }
 
 std::string encode_message(const Step& step) {
-  return wire::encode("step", 8, [&](MapWriter& map) {
+  return wire::encode("step", 9, [&](MapWriter& map) {
     map.uint("incarnation", step.incarnation);
     map.uint("step", step.step);
     map.uint("running", step.num_running);
@@ -339,6 +340,7 @@ std::string encode_message(const Step& step) {
     map.uint("kv_total", step.kv_blocks_total);
     map.uint("kv_cached", step.kv_blocks_cached);
     map.boolean("settled", step.is_settled);
+    map.uint("idle_gap_ns", step.idle_gap_ns);
     map.at("updates").pack_array(static_cast<std::uint32_t>(step.updates.size()));
     for (const SequenceUpdate& update : step.updates) {
       const std::uint32_t keys = 6 + (update.logprobs.empty() ? 0 : 1) + (update.ended ? 1 : 0);

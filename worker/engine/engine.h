@@ -72,6 +72,10 @@ class Engine {
   // Of the free ones: those whose content may be used again.
   virtual std::uint32_t kv_blocks_cached() const { return 0; }
 
+  // How long its device rested between two steps that followed at once: a mean over the last ones.
+  // 0: not measured.
+  virtual Nanos idle_gap() const { return 0; }
+
   // All memory that it will ever need is reserved: from here on it allocates nothing on its device.
   virtual bool is_settled() const { return true; }
 

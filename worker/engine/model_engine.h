@@ -44,6 +44,7 @@ class ModelEngine final : public Engine {
   std::uint32_t kv_blocks_free() const override;
   std::uint32_t kv_blocks_total() const override;
   std::uint32_t kv_blocks_cached() const override;
+  Nanos idle_gap() const override { return parts_.runner->idle_gap(); }
   bool is_settled() const override { return parts_.runner->is_settled(); }
   Status check_conservation() const override;
 

@@ -13,6 +13,7 @@
 #include <span>
 #include <vector>
 
+#include "common/base/clock.h"
 #include "common/base/result.h"
 #include "worker/engine/engine.h"
 #include "worker/image/rgb_image.h"
@@ -101,6 +102,9 @@ class ModelRunner {
 
   // From here on it allocates nothing on its device any more.
   virtual bool is_settled() const { return true; }
+
+  // As Engine::idle_gap().
+  virtual Nanos idle_gap() const { return 0; }
 
   // Runs the encoder over the images that begin in the step launched next, together if it can:
   // their tokens land in the output pool. One status each; a failed one fails alone (kCorrupt when

@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <limits>
 #include <utility>
 #include <variant>
 
@@ -74,10 +75,10 @@ Status WorkerLoop::follow_broker() {
   epoch_ = now;
   FACET_CRASH_POINT("worker.broker_lost");
   if (epoch_ == 0) return {};
-  link_ = FACET_TRY(BrokerLink::connect(
-      identity_.socket_path, std::to_string(identity_.worker) + "." +
-                                 std::to_string(identity_.incarnation) + "." +
-                                 std::to_string(epoch_)));
+  link_ = FACET_TRY(
+      BrokerLink::connect(identity_.socket_path, std::to_string(identity_.worker) + "." +
+                                                     std::to_string(identity_.incarnation) + "." +
+                                                     std::to_string(epoch_)));
   FACET_TRY_STATUS(say_hello());
   FACET_CRASH_POINT("worker.hello_sent");
   around_.page.set_ready();
@@ -242,6 +243,8 @@ Status WorkerLoop::report() {
   message.kv_blocks_total = engine_.kv_blocks_total();
   message.kv_blocks_cached = engine_.kv_blocks_cached();
   message.is_settled = engine_.is_settled();
+  message.idle_gap_ns = static_cast<std::uint32_t>(
+      std::min<Nanos>(engine_.idle_gap(), std::numeric_limits<std::uint32_t>::max()));
   if (message.is_settled) around_.page.set_settled();
   message.updates = log_.take_unsent(steps_, kMaxStepTokens);
   FACET_TRY_STATUS(link_->send(encode_message(message)));
@@ -268,8 +271,7 @@ void WorkerLoop::wait(Nanos timeout) {
 }
 
 bool WorkerLoop::is_done() const {
-  return draining_ && is_resumed_ && !engine_.has_work() && !log_.has_unsent() &&
-         link_->has_room();
+  return draining_ && is_resumed_ && !engine_.has_work() && !log_.has_unsent() && link_->has_room();
 }
 
 }  // namespace facet

@@ -154,6 +154,7 @@ TEST(RoundTrip, WorkerMessages) {
   EXPECT_EQ(step.kv_blocks_free, 100u);
   EXPECT_EQ(step.kv_blocks_total, 128u);
   EXPECT_EQ(step.kv_blocks_cached, 50u);
+  EXPECT_EQ(step.idle_gap_ns, 4321u);
   EXPECT_TRUE(step.is_settled);
   ASSERT_EQ(step.updates.size(), 3u);
   EXPECT_EQ(step.updates[0].token_texts, (std::vector<std::string>{"", "é"}));

@@ -97,6 +97,7 @@ inline Step step() {
   made.kv_blocks_total = 128;
   made.kv_blocks_cached = 50;
   made.is_settled = true;
+  made.idle_gap_ns = 4321;
   made.updates = {running, failed, stopped};
   return made;
 }

@@ -39,6 +39,25 @@ class CudaStream {
   cudaStream_t stream_ = nullptr;
 };
 
+// A point in a stream, and when the device came to it.
+class TimedEvent {
+ public:
+  TimedEvent() { FACET_CUDA(cudaEventCreate(&event_)); }
+  ~TimedEvent() { (void)cudaEventDestroy(event_); }
+  TimedEvent(const TimedEvent&) = delete;
+  TimedEvent& operator=(const TimedEvent&) = delete;
+  void record(cudaStream_t stream) { FACET_CUDA(cudaEventRecord(event_, stream)); }
+  // The device has passed both.
+  double nanoseconds_since(const TimedEvent& earlier) const {
+    float milliseconds = 0.0F;
+    FACET_CUDA(cudaEventElapsedTime(&milliseconds, earlier.event_, event_));
+    return static_cast<double>(milliseconds) * 1e6;
+  }
+
+ private:
+  cudaEvent_t event_ = nullptr;
+};
+
 // A point in a stream.
 class CudaEvent {
  public:

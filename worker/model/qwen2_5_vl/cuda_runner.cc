@@ -9,12 +9,14 @@
 #include <algorithm>
 #include <cstring>
 #include <optional>
+#include <utility>
 
 #include "common/base/check.h"
 #include "worker/engine/sampler.h"
 #include "worker/image/qwen_patches.h"
 #include "worker/model/cuda/device_sampler.h"
 #include "worker/model/cuda/image_upload.h"
+#include "worker/model/cuda/step_clock.h"
 #include "worker/model/cuda/torch_arena.h"
 #include "worker/model/qwen2_5_vl/cuda_language.h"
 #include "worker/model/qwen2_5_vl/cuda_plan.h"
@@ -65,6 +67,7 @@ class QwenCudaRunner final : public ModelRunner {
   }
 
   const RunnerShape& shape() const override { return shape_; }
+  Nanos idle_gap() const override { return clock_.mean_gap(); }
 
   Result<std::vector<Status>> encode(std::span<const EncodeJob> jobs,
                                      const ProgressTick& tick) override {
@@ -88,7 +91,10 @@ class QwenCudaRunner final : public ModelRunner {
       Slot& slot = slots_[index];
       sampler_->begin_lanes(chunks, index);
       language_->prepare(chunks, index);
+      const bool in_flight = num_launched_ > num_collected_;
+      clock_.begin(in_flight && !std::exchange(has_encoded_, false), stream_.get());
       language_->run(tick);
+      clock_.end(stream_.get());
       slot.num_logprobs.clear();
       for (const SequenceChunk& chunk : chunks)
         if (chunk.sampler != nullptr) slot.num_logprobs.push_back(chunk.sampler->num_logprobs());
@@ -110,6 +116,7 @@ class QwenCudaRunner final : public ModelRunner {
       const Slot& slot = slots_[index];
       slot.done.wait();
       ++num_collected_;
+      clock_.collect();
       chosen_.clear();
       for (std::size_t i = 0; i < slot.rows.size(); ++i)
         chosen_.push_back(sampler_->result(index, slot.rows[i], slot.num_logprobs[i]));
@@ -168,6 +175,7 @@ class QwenCudaRunner final : public ModelRunner {
     }
     images_->end_pass();
     if (!images.empty()) vision_->encode(images, tick);
+    has_encoded_ = true;
     return next;
   }
 
@@ -204,6 +212,8 @@ class QwenCudaRunner final : public ModelRunner {
   std::optional<CudaLanguage> language_;
   std::optional<CudaVision> vision_;
   Slot slots_[kSlots];
+  StepClock clock_;
+  bool has_encoded_ = false;  // since the step before
   std::uint64_t num_launched_ = 0;
   std::uint64_t num_collected_ = 0;
   std::vector<ChosenToken> chosen_;
