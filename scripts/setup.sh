@@ -145,7 +145,7 @@ make_venv() {
 
 say_about_gpus() {
   if command -v nvidia-smi >/dev/null && nvidia-smi -L 2>/dev/null | grep -q GPU; then
-    say "GPU: $(nvidia-smi -L | wc -l) found"
+    say "GPU: $(nvidia-smi -L | wc -l) found; what they compute with comes by --reference"
   else
     say "GPU: none found; the CPU computes"
   fi

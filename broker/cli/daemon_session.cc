@@ -62,6 +62,8 @@ Result<DaemonSession> DaemonSession::open(const DaemonOptions& options,
   }
   if (socket.empty()) {
     Config config = FACET_TRY(private_config(options));
+    if (options.is_for_one && config.worker.count == 0 && config.worker.gpus.empty())
+      config.worker.count = 1;
     const std::string serving =
         config.worker.engine == EngineKind::kEcho ? "the echo engine" : config.model.path;
     std::fprintf(stderr, "facet: %sstarting a private daemon with %s\n",

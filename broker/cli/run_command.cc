@@ -168,7 +168,9 @@ int run_command(const RunOptions& options) {
   install_stop_signals();
   ClientOptions client_options;
   client_options.retry_for = kRetryFor;
-  auto session = DaemonSession::open(options.prompt.daemon, client_options);
+  DaemonOptions daemon = options.prompt.daemon;
+  daemon.is_for_one = true;
+  auto session = DaemonSession::open(daemon, client_options);
   if (!session) return report_no_daemon(session.error());
   if (const auto ready = session->wait_for_worker(); !ready) return report_no_daemon(ready.error());
   const auto id = session->client().submit(

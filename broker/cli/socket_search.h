@@ -13,9 +13,10 @@ class App;
 namespace facet {
 
 struct DaemonOptions {
-  std::string socket;  // --socket
-  std::string config;  // --config
-  std::string model;   // --model: a private daemon for this directory
+  std::string socket;       // --socket
+  std::string config;       // --config
+  std::string model;        // --model: a private daemon for this directory
+  bool is_for_one = false;  // one request: a private daemon's one worker will do, on many GPUs too
 };
 
 // --socket and --config, for commands that need a daemon that runs.

@@ -81,5 +81,12 @@ def cards_are_told():
     expect(levels[:2] == ["error", "ok"], report["checks"])
 
 
-run_cases([this_host_can_run_the_demo, what_is_wrong_is_an_error_with_advice, a_daemon_is_seen,
-           cards_are_told])
+def one_question_takes_one_gpu_and_asks_for_no_list():
+    facet = Facet(BIN, FOLDER.name)
+    facet.env.update(FACET_CUDA_DRIVER=DRIVER, FACET_FAKE_FAULT="error")
+    done = facet.run("run", "-p", "hello", "--model", DEMO, "--max-tokens", "1", "--json")
+    expect_exit(done, 0)
+
+
+run_cases([one_question_takes_one_gpu_and_asks_for_no_list, this_host_can_run_the_demo,
+           what_is_wrong_is_an_error_with_advice, a_daemon_is_seen, cards_are_told])

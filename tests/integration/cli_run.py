@@ -104,7 +104,8 @@ def errors_are_named():
 def ctrl_c_cancels():
     with Daemon(BIN, workers=1, worker="[worker.echo]\ntoken_us = 20000") as daemon:
         at = ("--socket", daemon.socket_path)
-        running = FACET.start("run", IMAGES[0], "-p", "x", "--max-tokens", "2000", *at)
+        long = ("-p", "x", "--max-tokens", "2000", "--ignore-eos", *at)
+        running = FACET.start("run", IMAGES[0], *long)
         expect(running.stdout.read(8), "text is streamed")
         running.send_signal(signal.SIGINT)
         running.communicate(timeout=5)
@@ -112,7 +113,7 @@ def ctrl_c_cancels():
         wait_until(lambda: json.loads(FACET.run("status", "--json", *at).out)["requests"]["running"]
                    == 0, 5, "the daemon stops computing")
         # A reader that goes away is as good as Ctrl-C.
-        running = FACET.start("run", "-p", "x", "--max-tokens", "2000", *at)
+        running = FACET.start("run", *long)
         expect(running.stdout.read(1), "text is streamed")
         running.stdout.close()
         running.wait(timeout=10)
