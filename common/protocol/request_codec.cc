@@ -1,5 +1,7 @@
 #include "common/protocol/request_codec.h"
 
+#include <cstdio>
+
 #include "common/protocol/codec.h"
 #include "common/protocol/limits.h"
 #include "common/protocol/wire_parse.h"
@@ -85,8 +87,10 @@ void read_params(MapReader& map, SamplingParams& params) {
   map.number("min_p", params.min_p, kOptional, 0.0, 1.0);
   map.number("repetition_penalty", params.repetition_penalty, kOptional, 0.0, kMaxPenalty);
   if (params.repetition_penalty != 0.0 && params.repetition_penalty < kMinPenalty) {
-    map.fail(Code::kInvalidArgument, "repetition_penalty",
-             "must be 0 or between 0.001 and 100");
+    char text[80];
+    std::snprintf(text, sizeof text, "%g is neither 0 nor between %g and %g",
+                  params.repetition_penalty, kMinPenalty, kMaxPenalty);
+    map.fail(Code::kInvalidArgument, "repetition_penalty", text);
   }
   map.number("presence_penalty", params.presence_penalty, kOptional, -kMaxAdditivePenalty,
              kMaxAdditivePenalty);

@@ -57,7 +57,7 @@ TEST(Params, NumbersOutsideTheirBounds) {
   }
   for (const double value : {1e-300, 0.00099}) {
     expect_refused(with_param("repetition_penalty", value),
-                   "params.repetition_penalty: must be 0 or between 0.001 and 100",
+                   " is neither 0 nor between 0.001 and 100",
                    Code::kInvalidArgument);
   }
   EXPECT_TRUE(decode_client_message(with_param("top_p", kMinTopP)));
