@@ -30,6 +30,7 @@ class FakeBroker {
  public:
   FakeBroker() : socket_(context_, zmq::socket_type::router) {
     socket_.set(zmq::sockopt::linger, 0);
+    socket_.set(zmq::sockopt::rcvhwm, 4);  // as the broker: what is not read is not sent either
     socket_.bind("ipc://" + path());
   }
   std::string path() const { return (dir_.path / "s").string(); }
