@@ -159,12 +159,13 @@ class Reloads(PoolTest):
         self.assertEqual(self.generation(client), 1)
 
     def test_a_drain_gives_a_rolling_restart_up_and_the_former_configuration_is_back(self):
-        daemon, client = self.pool(watches=True, workers=2, worker="echo.token_us = 10000",
-                                   broker="max_tokens_limit = 300")
-        requests = [client.submit(Request(f"{i}", [], {"max_tokens": 300, "ignore_eos": True}))
+        daemon, client = self.pool(watches=True, workers=2, worker="echo.token_us = 20000",
+                                   broker="max_tokens_limit = 9000")
+        # Three minutes of work: there is something to drain until it is cancelled.
+        requests = [client.submit(Request(f"{i}", [], {"max_tokens": 9000, "ignore_eos": True}))
                     for i in range(4)]
         client.poll_until(lambda: all(r.tokens for r in requests), 20)
-        self.edit(daemon, "max_tokens_limit = 300", "max_tokens_default = 20\n"
+        self.edit(daemon, "max_tokens_limit = 9000", "max_tokens_default = 20\n"
                                                     "max_tokens_limit = 40")
         roll = self.facet(daemon, "restart", "--rolling")
         self.wait_generation(client, 2)
@@ -175,6 +176,8 @@ class Reloads(PoolTest):
         self.assertEqual(self.run_facet(daemon, "drain", "--cancel")[0], 0)
         self.assertEqual(self.outcome(drain)[0], 1)
         self.wait_generation(client, 3)
+        for request in requests:
+            client.cancel(request)
         client.poll_until(lambda: all(r.finished for r in requests), 60)
         later = Request("later", [], {"max_tokens": 60, "ignore_eos": True})
         client.run([later], timeout_s=60)
