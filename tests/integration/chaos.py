@@ -371,7 +371,7 @@ def parse_options():
     parser.add_argument("--requests", type=int, default=2000)
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(1 << 30))
     parser.add_argument("--kills", type=int, help="at least so many kills and stops; "
-                        "a twentieth of the requests, at least 100, if left out")
+                        "a fifteenth of the requests, at least 100, if left out")
     parser.add_argument("--broker", help="another facet-broker")
     parser.add_argument("--attacks", action="store_true",
                         help="only what a broker with a broken rule does not stand")
@@ -379,7 +379,7 @@ def parse_options():
     parser.add_argument("--batch", action="store_true", help="facet batch as well")
     options = parser.parse_args()
     if options.kills is None:
-        options.kills = max(100, options.requests // 20)
+        options.kills = max(100, options.requests // 15)
     return options
 
 
