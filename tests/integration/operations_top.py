@@ -12,6 +12,7 @@ import struct
 import termios
 import time
 
+from patience import PATIENCE
 from pool_case import PoolTest, run_tests
 from pool_client import Request
 from pool_daemon import wait_until
@@ -32,7 +33,7 @@ class Top(PoolTest):
         return process, master
 
     def read_until(self, master, wanted, timeout_s=20):
-        text, deadline = "", time.monotonic() + timeout_s
+        text, deadline = "", time.monotonic() + timeout_s * PATIENCE
         while not wanted(text):
             self.assertLess(time.monotonic(), deadline, text)
             if select.select([master], [], [], 0.2)[0]:

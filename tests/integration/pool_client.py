@@ -10,6 +10,8 @@ import msgpack
 import zmq
 from zmq.utils.monitor import recv_monitor_message
 
+from patience import PATIENCE
+
 CHUNK_BYTES = 1 << 20
 ASK_AGAIN_S = 1.0
 SILENCE_S = 3.0  # then everything open is sent again, images too, over a new connection
@@ -147,7 +149,7 @@ class Client:
         self.resubmit()
 
     def poll_until(self, condition, timeout_s):
-        deadline = time.monotonic() + timeout_s
+        deadline = time.monotonic() + timeout_s * PATIENCE
         while not condition():
             if time.monotonic() > deadline:
                 raise TimeoutError(f"not within {timeout_s} s")
@@ -157,7 +159,7 @@ class Client:
         """Submits all, at most `in_flight` at once; returns when each is finished."""
         waiting = list(reversed(requests))
         running = []
-        deadline = time.monotonic() + timeout_s
+        deadline = time.monotonic() + timeout_s * PATIENCE
         while waiting or running:
             while waiting and len(running) < in_flight:
                 running.append(self.submit(waiting.pop()))

@@ -8,6 +8,8 @@ import subprocess
 import tempfile
 import time
 
+from patience import PATIENCE
+
 
 def children_of(pid):
     try:
@@ -50,7 +52,7 @@ def count_fds(pid):
 
 
 def wait_until(condition, timeout_s, what):
-    deadline = time.monotonic() + timeout_s
+    deadline = time.monotonic() + timeout_s * PATIENCE
     while not condition():
         if time.monotonic() > deadline:
             raise TimeoutError(f"not within {timeout_s} s: {what}")
@@ -129,8 +131,8 @@ class Daemon:
                 [*self.through, os.path.join(self.bin_dir, "facetd"), "--config", self.config],
                 env=dict(os.environ, **self.env), stdin=subprocess.DEVNULL, stdout=log, stderr=log)
         try:
-            wait_until(lambda: os.path.exists(self.socket_path), 10, "client socket")
-            wait_until(lambda: len(self.workers()) == self.num_workers, 10, "workers")
+            wait_until(lambda: os.path.exists(self.socket_path), 60, "client socket")
+            wait_until(lambda: len(self.workers()) == self.num_workers, 60, "workers")
         except TimeoutError:
             print(self.log_tail())
             self.stop()
@@ -175,7 +177,7 @@ class Daemon:
                     self.process.wait(patience_s)
                 except subprocess.TimeoutExpired:
                     self.process.send_signal(signal.SIGTERM)
-            self.process.wait(timeout_s)
+            self.process.wait(timeout_s * PATIENCE)
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()
