@@ -161,7 +161,7 @@ class Hostile(PoolTest):
         self.daemon, client = self.pool(
             watches=True, workers=2, worker="echo.token_us = 20000",
             broker='memory_bytes = "256MiB"')
-        requests = [client.submit(Request(f"{i}", [jpeg()], {"max_tokens": 250,
+        requests = [client.submit(Request(f"{i}", [jpeg()], {"max_tokens": 400,
                                                              "ignore_eos": True}))
                     for i in range(12)]
         client.poll_until(lambda: all(r.tokens for r in requests), 30)
@@ -185,8 +185,10 @@ class Hostile(PoolTest):
             # Not before the streams go on: two deaths with one record in hand would blame it.
             held = [len(r.tokens) for r in requests]
             asked = client.num_resubmits + (0 if epoch == former else 1)
-            client.poll_until(lambda a=asked, h=held: client.num_resubmits >= a and all(
-                r.finished or len(r.tokens) > n for r, n in zip(requests, h)), 60)
+            client.poll_until(
+                lambda a=asked, h=held: all(r.finished for r in requests)
+                or client.num_resubmits >= a and all(
+                    r.finished or len(r.tokens) > n for r, n in zip(requests, h)), 60)
         client.poll_until(lambda: all(r.finished for r in requests), 80)
         for request in requests:
             self.assert_answer(request)

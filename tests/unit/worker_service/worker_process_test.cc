@@ -341,8 +341,10 @@ TEST(WorkerProcess, LeavesLastWordsThatTellAFaultFromAKill) {
     const std::string prompt = one.hook.empty() ? "x" : "\x01" "crash:" + one.hook + "@3";
     const Dispatch dispatch = make_dispatch(prompt, 10'000);
     worker.send(encode_message(dispatch));
-    ASSERT_TRUE(worker.receive().has_value());  // the first step: it is at work
-    if (one.hook.empty()) kill(worker.pid(), one.signal);
+    if (one.hook.empty()) {  // else its steps may end with it unsent
+      ASSERT_TRUE(worker.receive().has_value());  // the first step: it is at work
+      kill(worker.pid(), one.signal);
+    }
     const auto pid = static_cast<std::uint32_t>(worker.pid());
     const auto status = worker.wait_for_exit();
     ASSERT_TRUE(status.has_value());
