@@ -42,6 +42,22 @@ const std::string& fixture_directory(const std::string& script_arguments) {
   return directories().emplace(script_arguments, name).first->second;
 }
 
+bool has_gpu_sizes() {
+  return std::getenv("FACET_TEST_GPU") != nullptr;
+}
+
+const std::vector<std::string>& fixture_shapes() {
+  static const std::vector<std::string> kShapes = [] {
+    return has_gpu_sizes() ? std::vector<std::string>{"plain"}
+                           : std::vector<std::string>{"hard", "plain"};
+  }();
+  return kShapes;
+}
+
+int block_tokens(int wanted) {
+  return has_gpu_sizes() ? 16 : wanted;
+}
+
 StartOptions fixture_options(const std::string& directory, int sequences) {
   StartOptions options;
   options.directory = directory;
@@ -50,7 +66,8 @@ StartOptions fixture_options(const std::string& directory, int sequences) {
   options.worker.threads = 1;
   options.worker.credits = sequences;
   options.budget_bytes = 1'000'000'000;
-  if (const char* gpu = std::getenv("FACET_TEST_GPU"); gpu != nullptr) {
+  const char* gpu = std::getenv("FACET_TEST_GPU");
+  if (gpu != nullptr && std::string(gpu) != "cpu") {
     options.worker.gpus = {gpu};
     options.budget_bytes = 4'000'000'000;  // a GPU's process alone takes more
   }

@@ -3,6 +3,7 @@
 
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "worker/engine/engine.h"
 #include "worker/model/model_start.h"
@@ -15,7 +16,15 @@ const std::string& parity_data();  // tests/data
 // the program ends; made once for the same arguments. Aborts when the script fails.
 const std::string& fixture_directory(const std::string& script_arguments);
 
-// fp32, one thread, room for `sequences` at once.
+// FACET_TEST_GPU=0 puts the engines on GPU 0, which takes other sizes than a CPU: blocks of 16
+// tokens, widths that are multiples of 8. FACET_TEST_GPU=cpu: those sizes, on the CPU.
+bool has_gpu_sizes();
+// Of checkpoints with goldens, those that the device takes; the first one is the hardest.
+const std::vector<std::string>& fixture_shapes();
+// On a GPU: 16, whatever is wanted.
+int block_tokens(int wanted);
+
+// fp32, one thread, room for `sequences` at once; on the device that FACET_TEST_GPU names.
 StartOptions fixture_options(const std::string& directory, int sequences = 128);
 
 // Makes the KV pool so small that it holds `tokens` positions: sequences are preempted.

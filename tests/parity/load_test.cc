@@ -17,7 +17,7 @@
 namespace facet {
 namespace {
 
-const ParityGoldens& goldens(const std::string& shape) {
+const ParityGoldens& goldens(const std::string& shape = fixture_shapes().front()) {
   static std::map<std::string, ParityGoldens> read;
   const auto found = read.find(shape);
   if (found != read.end()) return found->second;
@@ -29,7 +29,7 @@ ImageShelf& shelf() {
   return kShelf;
 }
 
-// Of every `stride`-th case the first `num_tokens` tokens.
+// Of every `stride`-th case the first `num_tokens` tokens; of few cases, all.
 struct Part {
   std::size_t stride = 1;
   std::size_t num_tokens = 256;
@@ -54,6 +54,7 @@ void expect_whole(Engine& engine) {
 
 void expect_all(Engine& engine, const ParityGoldens& all, Part part) {
   if (is_full_run()) part = {};
+  if (all.cases.size() < 40) part.stride = 1;
   std::vector<SequenceSpec> specs;
   std::vector<std::size_t> numbers;
   for (std::size_t i = 0; i < all.cases.size(); i += part.stride) {
@@ -70,28 +71,28 @@ void expect_all(Engine& engine, const ParityGoldens& all, Part part) {
 
 TEST(Load, GoldensAreWhole) {
   std::size_t compared = 0, with_images[4] = {};
-  for (const ParityGoldens::Case& golden : goldens("hard").cases) {
+  for (const ParityGoldens::Case& golden : goldens().cases) {
     ASSERT_EQ(golden.output_ids.size(), 256u);
     if (golden.is_tie) continue;
     EXPECT_GE(golden.min_margin, 1e-3);
     ++compared;
     ++with_images[golden.images.size()];
   }
-  EXPECT_GE(compared, 50u);
-  for (const std::size_t count : with_images) EXPECT_GE(count, 8u);
-  std::printf("%zu of %zu prompts are compared, %zu dropped\n", compared,
-              goldens("hard").cases.size(), goldens("hard").cases.size() - compared);
+  const std::size_t all = goldens().cases.size();
+  EXPECT_GE(compared, all * 3 / 4);
+  for (const std::size_t count : with_images) EXPECT_GE(count, all / 10);
+  std::printf("%zu of %zu prompts are compared, %zu dropped\n", compared, all, all - compared);
 }
 
 TEST(Load, PromptTokens) {
-  const std::string& directory = fixture_directory(goldens("hard").fixture_arguments);
+  const std::string& directory = fixture_directory(goldens().fixture_arguments);
   const auto config = load_qwen_config(directory);
   ASSERT_TRUE(config) << config.error().message;
   const auto settings = load_qwen_image_settings(directory);
   ASSERT_TRUE(settings);
   const auto input = make_qwen_input_processor(directory, *config, *settings, {4096, 16});
   ASSERT_TRUE(input) << input.error().message;
-  for (const ParityGoldens::Case& golden : goldens("hard").cases) {
+  for (const ParityGoldens::Case& golden : goldens().cases) {
     const SequenceSpec spec = spec_of(golden, 1, shelf());
     const auto prompt = (*input)->build(spec.request, spec.images);
     ASSERT_TRUE(prompt) << prompt.error().message;
@@ -101,7 +102,7 @@ TEST(Load, PromptTokens) {
 }
 
 TEST(Load, OneBatch) {
-  for (const char* shape : {"hard", "plain"}) {
+  for (const std::string& shape : fixture_shapes()) {
     const auto engine =
         start_fixture(fixture_options(fixture_directory(goldens(shape).fixture_arguments)));
     ASSERT_NE(engine, nullptr);
@@ -125,13 +126,13 @@ class LoadSizes : public ::testing::TestWithParam<Sizes> {};
 // Chunks cut prompts anywhere, in the middle of images and windows too; few lanes make a queue.
 TEST_P(LoadSizes, ChunksLanesAndBlocks) {
   const Sizes& sizes = GetParam();
-  StartOptions options = fixture_options(fixture_directory(goldens("hard").fixture_arguments));
+  StartOptions options = fixture_options(fixture_directory(goldens().fixture_arguments));
   options.worker.max_num_batched_tokens = sizes.chunk;
   options.worker.max_lanes = sizes.lanes;
-  options.worker.kv_block_tokens = sizes.block_tokens;
+  options.worker.kv_block_tokens = block_tokens(sizes.block_tokens);
   const auto engine = start_fixture(options);
   ASSERT_NE(engine, nullptr);
-  expect_all(*engine, goldens("hard"), sizes.part);
+  expect_all(*engine, goldens(), sizes.part);
 }
 
 INSTANTIATE_TEST_SUITE_P(All, LoadSizes,
@@ -143,7 +144,7 @@ INSTANTIATE_TEST_SUITE_P(All, LoadSizes,
 // The same prompts again, and prompts that begin alike: blocks and encoder output of earlier ones
 // are used, which changes nothing but the count of tokens that were computed.
 TEST(Load, PrefixAndEncoderHits) {
-  const ParityGoldens& all = goldens("hard");
+  const ParityGoldens& all = goldens();
   StartOptions options = fixture_options(fixture_directory(all.fixture_arguments));
   options.worker.kv_block_tokens = 16;
   for (const bool cache : {true, false}) {
@@ -173,13 +174,13 @@ TEST(Load, PrefixAndEncoderHits) {
 // A pool for the longest sequence and little else: sequences are preempted and come back with their
 // tokens, some of them many times.
 TEST(Load, Preempted) {
-  StartOptions options = fixture_options(fixture_directory(goldens("hard").fixture_arguments));
+  StartOptions options = fixture_options(fixture_directory(goldens().fixture_arguments));
   options.worker.max_model_len = 1536;
   limit_kv_tokens(options, 1700);
   const auto engine = start_fixture(options);
   ASSERT_NE(engine, nullptr);
   ASSERT_LE(engine->kv_blocks_total() * 16, 1700u);
-  expect_all(*engine, goldens("hard"), {2, 256});
+  expect_all(*engine, goldens(), {2, 256});
 }
 
 // Sequences come at random steps, with random priorities and, as after a death of a worker, with
@@ -283,17 +284,16 @@ TEST(Load, RandomArrivals) {
   std::mt19937 rng(seed);
   const int rounds = is_full_run() ? 12 : 3;
   for (int round = 0; round < rounds; ++round) {
-    StartOptions options =
-        fixture_options(fixture_directory(goldens("hard").fixture_arguments), 512);
+    StartOptions options = fixture_options(fixture_directory(goldens().fixture_arguments), 512);
     options.worker.max_lanes = 1 + static_cast<int>(rng() % 24);
     options.worker.max_num_batched_tokens =
         options.worker.max_lanes + static_cast<int>(rng() % 300);
-    options.worker.kv_block_tokens = 1 + static_cast<int>(rng() % 40);
+    options.worker.kv_block_tokens = block_tokens(1 + static_cast<int>(rng() % 40));
     options.worker.max_model_len = 1536;
     limit_kv_tokens(options, 1640 + rng() % 4000);
     const auto engine = start_fixture(options);
     ASSERT_NE(engine, nullptr);
-    RandomLoad load(*engine, goldens("hard"), rng());
+    RandomLoad load(*engine, goldens(), rng());
     load.run(60);
     EXPECT_GT(load.num_compared, 20u);
     expect_whole(*engine);

@@ -14,6 +14,7 @@
 #include "worker/engine/memory_plan.h"
 #include "worker/engine/model_runner.h"
 #include "worker/engine/qwen2_5_vl/plan.h"
+#include "worker/engine/start_times.h"
 #include "worker/image/preprocessor_config.h"
 
 namespace facet {
@@ -26,6 +27,7 @@ struct GpuInfo {
 struct CudaRunnerOptions {
   std::vector<std::int32_t> ends;  // tokens that end an answer: min_tokens forbids them
   LogitsTap logits_tap;            // for tests: with it, one step at a time is in flight
+  StartTimes* times = nullptr;     // marked where it is not null
 };
 
 struct CudaModule {

@@ -9,8 +9,9 @@
 namespace {
 
 facet::Result<std::unique_ptr<facet::Engine>> make_engine(const facet::EngineContext& context) {
-  return facet::start_model_engine(facet::start_options(context.config, context.worker),
-                                   context.tick);
+  facet::StartOptions options = facet::start_options(context.config, context.worker);
+  options.times = context.times;
+  return facet::start_model_engine(options, context.tick);
 }
 
 bool has_argument(int argc, char** argv, std::string_view name) {

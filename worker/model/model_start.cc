@@ -136,8 +136,11 @@ Result<MemoryPlan> plan_model(const StartOptions& options) {
 Result<std::unique_ptr<Engine>> start_model_engine(const StartOptions& options,
                                                    const ProgressTick& tick) {
   const ModelFiles files = FACET_TRY(read_files(options.directory));
+  mark(options.times, "files");
   const auto gpu = FACET_TRY(choose_gpu(options.worker, options.worker_index));
+  mark(options.times, "library");  // of CUDA, and what GPUs there are
   const MemoryPlan plan = FACET_TRY(make_plan(options, files, gpu));
+  mark(options.times, gpu ? "context" : "files");  // a GPU is asked for its free memory
   const GenerationDefaults defaults = FACET_TRY(load_generation_defaults(options.directory));
   ModelEngineParts parts;
   parts.capacity = static_cast<std::uint32_t>(options.worker.credits);
@@ -155,14 +158,16 @@ Result<std::unique_ptr<Engine>> start_model_engine(const StartOptions& options,
   parts.facts = make_facts(plan, files, options.max_images, parts.input->tokenizer());
   const Checkpoint checkpoint = FACET_TRY(Checkpoint::open(options.directory));
   const TensorTable tensors = FACET_TRY(bind_qwen_tensors(checkpoint, files.config));
+  mark(options.times, "files");
   if (gpu) {
-    const CudaRunnerOptions runner{parts.sampling.eos_token_ids, options.logits_tap};
+    const CudaRunnerOptions runner{parts.sampling.eos_token_ids, options.logits_tap, options.times};
     parts.runner = FACET_TRY(gpu->module->make_qwen_runner(files.config, files.image_settings,
                                                            tensors, plan, runner, tick));
   } else {
     RunnerOptions runner = runner_options(plan, files.image_settings);
     runner.logits_tap = options.logits_tap;
     parts.runner = FACET_TRY(make_qwen_runner(files.config, tensors, runner, tick));
+    mark(options.times, "weights");
   }
   return std::make_unique<ModelEngine>(std::move(parts));
 }

@@ -9,6 +9,7 @@
 #include "worker/engine/engine.h"
 #include "worker/engine/memory_plan.h"
 #include "worker/engine/model_runner.h"
+#include "worker/engine/start_times.h"
 
 namespace facet {
 
@@ -21,7 +22,8 @@ struct StartOptions {
   std::uint64_t budget_bytes = 0;  // of this worker; 0 = its share of what is free
   std::uint32_t max_images = 16;
   std::uint32_t worker_index = 0;  // among the workers: which GPU is its own
-  LogitsTap logits_tap;  // of tests
+  LogitsTap logits_tap;            // of tests
+  StartTimes* times = nullptr;     // marked where it is not null
 };
 
 StartOptions start_options(const Config& config, std::uint32_t worker);

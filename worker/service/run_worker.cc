@@ -4,6 +4,7 @@
 
 #include <string>
 
+#include "common/base/clock.h"
 #include "common/control/fds.h"
 #include "common/log/log.h"
 #include "worker/service/arguments.h"
@@ -23,15 +24,37 @@ int report(const char* what, const Error& error, int exit_code) {
   return exit_code;
 }
 
+// From the supervisor's fork on: an incarnation is the moment before it. One that lies long ago was
+// given by hand.
+Nanos started_at(std::uint64_t incarnation) {
+  const auto age = static_cast<Nanos>(new_incarnation() - incarnation);
+  return monotonic_now() - (age >= 0 && age < 60 * kSecond ? age : 0);
+}
+
+double seconds(Nanos nanos) {
+  return static_cast<double>(nanos) / static_cast<double>(kSecond);
+}
+
+// "seconds=1.421 process=0.050 files=0.012 ..."
+std::string words_of(const StartTimes& times) {
+  std::string words = fmt::format("seconds={:.3f}", seconds(times.total()));
+  for (const auto& [part, took] : times.parts())
+    words += fmt::format(" {}={:.3f}", part, seconds(took));
+  return words;
+}
+
 int load_failure_exit_code(Code code) {
   switch (code) {
     case Code::kInvalidArgument:
     case Code::kNotFound:
     case Code::kUnsupported:
     case Code::kTooLarge:
-    case Code::kCorrupt: return kExitBadConfig;
-    case Code::kExhausted: return kExitHostMemory;
-    default: return kExitEngine;
+    case Code::kCorrupt:
+      return kExitBadConfig;
+    case Code::kExhausted:
+      return kExitHostMemory;
+    default:
+      return kExitEngine;
   }
 }
 
@@ -39,12 +62,16 @@ int serve(const WorkerArguments& arguments, const Config& config, PageWriter& pa
           const ImageGate& gate, const BrokerEpoch& epoch, const EngineFactory& factory) {
   const ProgressTick tick = [&page](WorkerPhase phase) { page.tick(phase); };
   tick(WorkerPhase::kLoad);
-  auto engine = factory({.config = config, .worker = arguments.worker, .tick = tick});
+  StartTimes times(started_at(arguments.incarnation));
+  times.mark("process");
+  auto engine =
+      factory({.config = config, .worker = arguments.worker, .tick = tick, .times = &times});
   if (!engine) {
     return report("engine_not_loaded", engine.error(), load_failure_exit_code(engine.error().code));
   }
-  spdlog::info("worker_ready worker={} incarnation={} model={} credits={}", arguments.worker,
-               arguments.incarnation, (*engine)->facts().name, (*engine)->capacity());
+  spdlog::info("worker_ready worker={} incarnation={} model={} credits={} {}", arguments.worker,
+               arguments.incarnation, (*engine)->facts().name, (*engine)->capacity(),
+               words_of(times));
   WorkerLoop loop({arguments.worker, arguments.incarnation, arguments.socket_path}, **engine,
                   {gate, epoch, page, kWorkerLifelineFd});
   return loop.run();

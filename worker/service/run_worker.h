@@ -9,6 +9,7 @@
 #include "common/base/result.h"
 #include "common/config/config.h"
 #include "worker/engine/engine.h"
+#include "worker/engine/start_times.h"
 
 namespace facet {
 
@@ -18,6 +19,7 @@ struct EngineContext {
   const Config& config;
   std::uint32_t worker = 0;  // index of this worker, 0 .. worker.count - 1
   ProgressTick tick;
+  StartTimes* times = nullptr;  // marked as parts are done
 };
 
 // Builds and loads the engine. kInvalidArgument, kNotFound, kUnsupported, kTooLarge and kCorrupt

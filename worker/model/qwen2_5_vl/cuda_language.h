@@ -52,10 +52,11 @@ class CudaLanguage {
                const CudaParts& parts, const Regions& regions, const DeviceSampler& sampler);
   ~CudaLanguage();
 
-  // Touches the kernels of steps of many sizes and captures steps of single tokens as graphs:
-  // afterwards nothing is loaded or allocated any more. The KV pool's first blocks are scribbled
-  // over.
-  void warm_up(const ProgressTick& tick);
+  // Before the first step: touch the kernels of steps of many sizes, and capture steps of single
+  // tokens as graphs. Afterwards nothing is loaded or allocated any more. The KV pool's first
+  // blocks are scribbled over.
+  void touch_prefill(const ProgressTick& tick);
+  void capture_graphs(const ProgressTick& tick);
 
   // A step in two parts, put on the stream in this order. Host memory is a slot's, free again when
   // the stream has passed prepare().
@@ -83,7 +84,7 @@ class CudaLanguage {
   // Lanes of the graph that takes these chunks; 0: they run kernel by kernel.
   std::int32_t graph_lanes(std::span<const SequenceChunk> chunks) const;
   void capture(std::int32_t lanes);
-  void touch_prefill(std::int64_t tokens, std::int64_t context);
+  void touch_step(std::int64_t tokens, std::int64_t context);
   void compute(const Step& step, const ProgressTick& tick) const;
   void run_layer(const Step& step, std::size_t layer) const;
   // cuda_few_lanes.cc

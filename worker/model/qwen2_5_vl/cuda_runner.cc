@@ -39,12 +39,15 @@ class QwenCudaRunner final : public ModelRunner {
         matmul_(sizes_.type, region("cuBLAS")),
         weights_(config),
         parts_{sizes_.type, stream_.get(), &matmul_, region("activations")} {
+    mark(options.times, "arena");
     set_up_libtorch();
+    mark(options.times, "libtorch");
     weights_.reserve(sizes_.type, arena_);
     {
       WeightUpload upload(tensors, sizes_.type, stream_.get(), tick);
       weights_.load(sizes_.type, upload, stream_.get());
     }
+    mark(options.times, "weights");
     image_rows_ = region("encoder output");
     const std::uint64_t kv_bytes = cuda_item_bytes(items_, "KV pool");
     void* kv = region("KV pool");
@@ -61,9 +64,13 @@ class QwenCudaRunner final : public ModelRunner {
     shape_ = {plan.kv_blocks,    plan.kv_block_tokens,
               plan.encoder_rows, plan.max_step_tokens,
               plan.max_lanes,    static_cast<std::int32_t>(config.text.vocab_size)};
+    mark(options.times, "buffers");
     const c10::cuda::CUDAStreamGuard on_stream(torch_stream());
-    language_->warm_up(tick);
+    language_->touch_prefill(tick);
     vision_->warm_up(tick);
+    mark(options.times, "kernels");
+    language_->capture_graphs(tick);
+    mark(options.times, "graphs");
   }
 
   const RunnerShape& shape() const override { return shape_; }
@@ -231,6 +238,8 @@ Result<std::unique_ptr<ModelRunner>> make_qwen_cuda_runner(
   return torch_guard("loading the model", [&]() -> Result<std::unique_ptr<ModelRunner>> {
     const c10::InferenceMode no_grad;
     FACET_CUDA(cudaSetDevice(plan.device.index));
+    FACET_CUDA(cudaFree(nullptr));  // makes the context where there is none
+    mark(options.times, "context");
     return std::make_unique<QwenCudaRunner>(config, settings, tensors, plan, options, tick);
   });
 }

@@ -23,13 +23,17 @@ std::int32_t CudaLanguage::graph_lanes(std::span<const SequenceChunk> chunks) co
   return graph == graphs_.end() ? 0 : graph->first;
 }
 
-void CudaLanguage::warm_up(const ProgressTick& tick) {
+void CudaLanguage::touch_prefill(const ProgressTick& tick) {
   for (std::int64_t tokens = 2; tokens < sizes_.step_tokens; tokens *= 2) {
-    touch_prefill(tokens, 0);
+    touch_step(tokens, 0);
     tick(WorkerPhase::kPrefill);
   }
-  touch_prefill(sizes_.step_tokens, 0);
-  if (sizes_.context > sizes_.block_tokens + 1) touch_prefill(2, sizes_.block_tokens);
+  touch_step(sizes_.step_tokens, 0);
+  if (sizes_.step_tokens > 1 && sizes_.context > sizes_.block_tokens + 1)
+    touch_step(2, sizes_.block_tokens);
+}
+
+void CudaLanguage::capture_graphs(const ProgressTick& tick) {
   const auto most = static_cast<std::int32_t>(sizes_.lanes);
   for (std::int32_t lanes = 1; lanes < most; lanes = next_size(lanes)) {
     capture(lanes);
@@ -48,7 +52,7 @@ void CudaLanguage::capture(std::int32_t lanes) {
 }
 
 // One layer stands for all. Sequences of token 0 in the pool's first blocks.
-void CudaLanguage::touch_prefill(std::int64_t tokens, std::int64_t context) {
+void CudaLanguage::touch_step(std::int64_t tokens, std::int64_t context) {
   const std::int64_t longest = std::min(tokens, sizes_.context - context);
   const std::vector<std::int32_t> ids(static_cast<std::size_t>(longest));
   const std::vector<Position> positions(ids.size());
