@@ -1,5 +1,5 @@
-"""From `settled` on the GPU's memory stays the same to the byte, whatever is asked: texts and images
-of random sizes, answers of any length, sampling with penalties, log probabilities, cancelled
+"""From `settled` on the GPU's memory stays the same to the byte, whatever is asked: texts and
+images of random sizes, answers of any length, sampling with penalties, log probabilities, cancelled
 requests, prompts that begin alike, prompts that take many steps.
 
     python tests/gpu/flat_memory_test.py BIN_DIR [--steps 10000] [--seed N] [--cpu]

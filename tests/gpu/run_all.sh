@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Everything that wants a GPU, one line each and a JSON object last; exit code 1 when anything failed.
-#   tests/gpu/run_all.sh BIN_DIR [NAME...]      BIN_DIR: build/release/bin; only these, in this order
+# All that wants a GPU: one line each and a JSON object last; exit code 1 when anything failed.
+#   tests/gpu/run_all.sh BIN_DIR [NAME...]   BIN_DIR: build/release/bin; only these, in this order
 # Names: kernels parts parity load logits answers flat crash transformers memcheck racecheck.
 # The tests lie in BIN_DIR/../tests. FACET_PYTHON has numpy, pillow, pyzmq and msgpack,
 # FACET_REFERENCE_PYTHON torch and transformers; FACET_TEST_LOGS keeps the whole output.
@@ -27,8 +27,8 @@ run() {
   took=$((($(date +%s%N) - begin) / 1000000))
   [ "$rc" = 0 ] || word=FAILED
   [ "$rc" = 124 ] && word="FAILED (over $limit s)"
-  what=$(grep -E '^\[  (PASSED|FAILED) |ERROR SUMMARY|RACECHECK SUMMARY' "$logs/$name.log" | tail -3 |
-    tr '\n\t' '; ')
+  what=$(grep -E '^\[  (PASSED|FAILED) |ERROR SUMMARY|RACECHECK SUMMARY' "$logs/$name.log" |
+    tail -3 | tr '\n\t' '; ')
   printf '%s\t%s\t%s.%03d s\t%s\n' "$name" "$word" $((took / 1000)) $((took % 1000)) "$what" |
     tee -a "$logs/results.tsv"
   [ "$rc" = 0 ] || grep -nE 'Failure|FAILED|rror|differ|DIFFER|not within' "$logs/$name.log" |

@@ -2,13 +2,13 @@
 
     python tests/gpu/transformers_logits_test.py TESTS_DIR [--shapes plain,wide,large] [--cpu]
 
-Needs torch and transformers. Prompts of 1 to about 3000 words and 0 to 3 images; transformers
+Needs torch and transformers. Prompts of a word to about 3000 tokens, 0 to 3 images; transformers
 answers them in fp32 (eager attention, greedy), and all others are led along its answers: its sdpa
 path, both paths in bf16, and Facet in fp32 and bf16 by TESTS_DIR/dump_logits. Facet's fp32 may be
 twice as far from the eager path as transformers' other ways to add up the same numbers are (sdpa,
-and a token at a time instead of all), and 2e-5 for rounding; its bf16 at most 1.25 times as far from
-fp32 as the further one of transformers' two, and 1.1 times in the mean. The last line is one JSON
-object.
+and a token at a time instead of all), and 2e-5 for rounding; its bf16 at most 1.25 times as far
+from fp32 as the further one of transformers' two, and 1.1 times in the mean. The last line is one
+JSON object.
 """
 
 import argparse
