@@ -33,7 +33,6 @@ struct WorkerStatus {
   std::uint64_t outstanding_tokens = 0;
   std::uint64_t finished = 0;  // requests, over all incarnations
   std::uint64_t tokens = 0;
-  std::uint64_t steps = 0;  // of its engine that said something, over all incarnations
   double sequence_tokens_per_second = 0.0;  // of one running sequence, measured; 0 = not yet
   std::uint32_t deaths = 0;
   std::uint32_t own_fault_deaths = 0;

@@ -176,7 +176,6 @@ void worker_step(CoreState& s, const WorkerStep& event) {
     s.out.push_back(WorkerFirstStep{event.worker, step.incarnation});
   }
   const std::uint32_t running = std::max(worker.status.num_running, step.num_running);
-  ++worker.status.steps;
   worker.status.num_running = step.num_running;
   worker.status.kv_blocks_free = step.kv_blocks_free;
   worker.status.kv_blocks_total = step.kv_blocks_total;

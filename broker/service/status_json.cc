@@ -34,7 +34,6 @@ Json worker_json(std::uint32_t index, const WorkerStatus& worker) {
       {"idle_gap_us", worker.idle_gap_ns / 1000.0},
       {"finished", worker.finished},
       {"tokens", worker.tokens},
-      {"steps", worker.steps},
       {"sequence_tokens_per_second", worker.sequence_tokens_per_second},
       {"deaths", worker.deaths},
       {"own_fault_deaths", worker.own_fault_deaths},

@@ -96,21 +96,20 @@ class Load:
 class Watch:
     """Reads the memory whenever enough steps have passed."""
 
-    def __init__(self, memory, client):
-        self.memory, self.client = memory, client
+    def __init__(self, memory, pool):
+        self.memory, self.pool = memory, pool
         self.used, self.steps = [memory.used()], [0]
-        self.deaths, self.next_look = 0, 0.0
+        self.next_look = 0.0
 
     def look(self, force=False):
         if not force and time.monotonic() < self.next_look:
             return self.steps[-1]
-        self.next_look = time.monotonic() + 0.1
-        worker = self.client.status()["workers"][0]
-        self.deaths = worker["deaths"]
-        if force or worker["steps"] >= self.steps[-1] + EVERY:
-            self.steps.append(worker["steps"])
+        self.next_look = time.monotonic() + 0.05
+        steps = self.pool.steps()
+        if force or steps >= self.steps[-1] + EVERY:
+            self.steps.append(steps)
             self.used.append(self.memory.used())
-        return worker["steps"]
+        return steps
 
 
 def run(pool, memory, args):
@@ -118,7 +117,7 @@ def run(pool, memory, args):
     client, status_client = pool.client(), pool.client()
     wait_settled(status_client)
     wait_idle(status_client)
-    watch = Watch(memory, status_client)
+    watch = Watch(memory, pool)
     begin = time.monotonic()
     running, finished, failures, steps = [], 0, [], 0
     while steps < args.steps or running:
@@ -146,14 +145,14 @@ def run(pool, memory, args):
     watch.look(force=True)
     took = time.monotonic() - begin
     worker = status["workers"][0]
-    return {"test": "flat_memory", "seed": args.seed, "steps": worker["steps"],
+    return {"test": "flat_memory", "seed": args.seed, "steps": watch.steps[-1],
             "tokens": worker["tokens"], "requests": finished, "kinds": load.kinds,
             "seconds": round(took, 1), "readings": len(watch.used),
             "used_bytes_settled": watch.used[0], "used_bytes_least": min(watch.used),
             "used_bytes_most": max(watch.used), "is_flat": len(set(watch.used)) == 1,
             "changes": [(s, u - watch.used[0]) for s, u in zip(watch.steps, watch.used)
                         if u != watch.used[0]][:10],
-            "deaths": watch.deaths, "failures": failures[:3]}
+            "deaths": worker["deaths"], "failures": failures[:3]}
 
 
 def main():

@@ -5,6 +5,7 @@ import ctypes
 import os
 import shutil
 import signal
+import struct
 import subprocess
 import sys
 import tempfile
@@ -16,7 +17,7 @@ sys.path.insert(0, os.path.join(ROOT, "tests", "integration"))
 
 from pool_client import Client  # noqa: E402
 
-PIECE = 2 << 20  # what the driver gives memory out in
+WORKER_PAGE_FD = 4  # common/control/fds.h
 
 
 class GpuMemory:
@@ -113,6 +114,15 @@ class Pool:
             if program == b"facet-worker":
                 return int(pid)
         return None
+
+    def steps(self):
+        """That the engine has finished, by the page that the worker shares with the supervisor
+        (common/control/worker_page.h)."""
+        with open(f"/proc/{self.worker()}/fd/{WORKER_PAGE_FD}", "rb") as file:
+            magic, _, _, _, steps = struct.unpack("<IIQQQ", file.read(32))
+        if magic != 0x46574B31:
+            sys.exit("the worker's page is not where it was")
+        return steps
 
 
 def wait_until(condition, timeout_s, what):
