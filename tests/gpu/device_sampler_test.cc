@@ -78,7 +78,7 @@ class Load {
   Load(DType dtype, std::uint32_t seed)
       : dtype_(dtype),
         random_(seed),
-        sizes_{dtype, kLanes, kVocab, kContext},
+        sizes_{dtype, kRows, kVocab, kContext},  // as many rows as lanes at most
         region_(cut_bytes<SamplerRegions>(sizes_)),
         rows_{DeviceBytes(kRows * 4), DeviceBytes(kRows * 4)},
         logits_{DeviceBytes(logits_bytes()), DeviceBytes(logits_bytes())},

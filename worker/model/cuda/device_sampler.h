@@ -43,7 +43,8 @@ class DeviceSampler {
   // they have seen. The slot's step before was collected.
   void begin_lanes(std::span<const SequenceChunk> chunks, int slot);
 
-  // Chooses for `rows` rows of logits; row_lane [rows] on the device, -1: for none. Capturable.
+  // Chooses for `rows` rows of logits, at most as many as lanes; row_lane [rows] on the device, -1:
+  // for none. Capturable.
   void sample(const void* logits, const std::int32_t* row_lane, std::int32_t rows,
               const kernels::Launch& launch) const;
 
