@@ -24,7 +24,9 @@ std::int32_t CudaLanguage::graph_lanes(std::span<const SequenceChunk> chunks) co
 }
 
 void CudaLanguage::touch_prefill(const ProgressTick& tick) {
-  for (std::int64_t tokens = 2; tokens < sizes_.step_tokens; tokens *= 2) {
+  // cuBLASLt changes its kernels with the number of rows, at places that it does not tell.
+  const auto more = [](std::int64_t tokens) { return std::max<std::int64_t>(1, tokens / 4); };
+  for (std::int64_t tokens = 2; tokens < sizes_.step_tokens; tokens += more(tokens)) {
     touch_step(tokens, 0);
     tick(WorkerPhase::kPrefill);
   }
