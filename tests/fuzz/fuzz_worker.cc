@@ -12,7 +12,7 @@ namespace {
 constexpr std::string_view kPlaces[] = {
     "message",   "v:",       "type:",   "id:",     "attempt:",  "request",  "images",
     "committed", "worker:",  "credits", "pid:",    "model",     "incarnat", "held",
-    "step:",     "running:", "kv_",     "updates", "sequences", "settled"};
+    "step:",     "running:", "kv_",     "updates", "sequences", "settled",  "idle_gap"};
 
 void check_step(const Step& step) {
   for (const SequenceUpdate& update : step.updates) {
