@@ -24,6 +24,13 @@ def pages(size):
     return max(1, -(-size // PAGE)) * PAGE
 
 
+def is_sanitized(binary):
+    """Its shadow memory takes terabytes: no limit of memory holds for it."""
+    with open(binary, "rb") as file:
+        program = file.read()
+    return b"__asan_init" in program or b"__tsan_init" in program
+
+
 class Decoder:
     def __init__(self, binary, ring_bytes=256 << 20, config=""):
         self.folder = tempfile.mkdtemp(prefix="facet-decoder-")

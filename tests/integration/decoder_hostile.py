@@ -14,7 +14,8 @@ import warnings
 import numpy as np
 from PIL import Image, ImageOps
 
-from decoder_harness import BAD_IMAGE, CHILD_FAULT, CHILD_KILLED, OK, PAGE, Decoder
+from decoder_harness import (BAD_IMAGE, CHILD_FAULT, CHILD_KILLED, OK, PAGE, Decoder,
+                             is_sanitized)
 from decoder_pixels import chunk, exif_bytes, picture, raw_png, rows_png, save, with_wrong_crc
 
 warnings.simplefilter("ignore")
@@ -251,9 +252,7 @@ def check_limits(binary, rng, big):
     """A child beyond its CPU or memory limit is an image's fault, and says so."""
     decoder = Decoder(binary, 512 << 20, "[decoder]\ncpu_seconds = 1\nmemory_bytes = \"80MB\"\n")
     outcome, message, _ = decoder.decode(big, SIDE, SIDE)
-    with open(binary, "rb") as file:
-        is_limited = b"__asan_init" not in file.read()  # the sanitizer needs terabytes itself
-    if is_limited:
+    if not is_sanitized(binary):
         assert outcome in (BAD_IMAGE, CHILD_FAULT) and message, (outcome, message)
     print(f"  memory limit: {message}")
     outcome, message, _ = decoder.decode(save(picture(rng, 9, 9), "JPEG"), 9, 9)
