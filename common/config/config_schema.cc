@@ -32,8 +32,9 @@ void add_worker(Config& c, std::vector<ConfigKey>& keys) {
   keys.push_back({"worker.device_max_memory", "less holds no model, more has no device",
                   BytesListKey{&w.device_max_memory_bytes, 16 * kMiB, 4 * kTiB, 64}});
   keys.push_back({"worker.threads", "more than any host's cores", IntKey{&w.threads, 0, 1024}});
-  keys.push_back(
-      {"worker.max_lanes", "one CUDA graph per batch size", IntKey{&w.max_lanes, 1, 512}});
+  keys.push_back({"worker.max_lanes",
+                  "rows of a decode step; its graphs on a GPU are captured up to here",
+                  IntKey{&w.max_lanes, 1, 512}});
   keys.push_back({"worker.max_model_len", "the longest context of any supported model",
                   IntKey{&w.max_model_len, 0, 1 << 20}});
   keys.push_back({"worker.max_num_batched_tokens", "the activations of one step grow with it",
