@@ -5,6 +5,10 @@
 #include <ATen/ops/from_blob.h>
 #include <ATen/ops/mm.h>
 
+#include <cstdlib>
+#include <string>
+
+#include "worker/engine/qwen2_5_vl/cpu_memory.h"
 #include "worker/model/host_float.h"
 
 namespace facet {
@@ -21,6 +25,14 @@ at::Tensor tensor_of(const T* data, at::IntArrayRef shape) {
 }
 
 }  // namespace
+
+// The last ones used stay. Both caches hold them: that of oneDNN and that of libtorch in front of
+// it.
+void limit_library_code() {
+  const std::string count = std::to_string(kLibraryKernels);
+  ::setenv("ONEDNN_PRIMITIVE_CACHE_CAPACITY", count.c_str(), 1);
+  ::setenv("LRU_CACHE_CAPACITY", count.c_str(), 1);
+}
 
 template <class T>
 void library_linear(const Linear<T>& linear, const T* x, T* out, std::int64_t rows) {

@@ -161,6 +161,11 @@ std::uint64_t kv_bytes(const QwenConfig& config, const CpuLimits& limits) {
          kv_bytes_per_token(config, limits);
 }
 
+std::uint64_t library_code_bytes(const CpuLimits& limits) {
+  constexpr std::uint64_t kKernelBytes = 2'000'000;
+  return limits.library_products ? kLibraryKernels * kKernelBytes : 0;
+}
+
 // Both sides of the largest product, once more.
 std::uint64_t library_workspace_bytes(const QwenConfig& config, const CpuLimits& limits) {
   if (!limits.library_products) return 0;

@@ -40,6 +40,9 @@ std::uint64_t kv_bytes(const QwenConfig& config, const CpuLimits& limits);
 std::uint64_t kv_bytes_per_token(const QwenConfig& config, const CpuLimits& limits);
 
 // What libtorch's products make on their way; 0 with panels.
+// Products that libtorch's matrix library keeps compiled code for, and what that takes: measured.
+inline constexpr int kLibraryKernels = 64;
+std::uint64_t library_code_bytes(const CpuLimits& limits);
 std::uint64_t library_workspace_bytes(const QwenConfig& config, const CpuLimits& limits);
 
 // All of the above: the size of the arena.

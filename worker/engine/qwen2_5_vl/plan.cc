@@ -75,6 +75,8 @@ std::vector<MemoryItem> Planner::items(const CpuLimits& limits) const {
           {"scratch", scratch_bytes(config_, limits), count(limits.threads, " threads")},
           {"library workspace", library_workspace_bytes(config_, limits),
            limits.library_products ? "of libtorch's products" : "not needed"},
+          {"library code", library_code_bytes(limits),
+           limits.library_products ? count(kLibraryKernels, " products") : "not needed"},
           {"rotary tables", rotary_bytes(config_, limits),
            "context of " + count(limits.context_tokens, " tokens")},
           {"image encoder", vision_bytes(config_, limits),

@@ -8,6 +8,7 @@
 #include "worker/image/qwen_patches.h"
 #include "worker/model/host_arena.h"
 #include "worker/model/kv_pool.h"
+#include "worker/model/library_linear.h"
 #include "worker/model/qwen2_5_vl/language.h"
 #include "worker/model/qwen2_5_vl/vision.h"
 #include "worker/model/thread_scope.h"
@@ -73,6 +74,7 @@ class QwenRunner final : public ModelRunner {
         kv_(kv_shape(config.text, options.shape), arena_),
         image_rows_(arena_.take<T>(limits_.encoder_rows * config.text.hidden_size)) {
     FACET_CHECK_MSG(arena_.used() == arena_.size(), "the memory plan counted a piece too many");
+    if (limits_.library_products) limit_library_code();
     shape_.vocab_size = static_cast<std::int32_t>(config.text.vocab_size);
     chosen_.reserve(static_cast<std::size_t>(options.shape.max_step_chunks));
     scores_.reserve(static_cast<std::size_t>(config.text.vocab_size));
