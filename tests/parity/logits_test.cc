@@ -4,10 +4,12 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstdlib>
 
 #include "tests/parity/fixture.h"
 #include "tests/parity/forced_run.h"
 #include "tests/parity/golden_cases.h"
+#include "worker/model/host_facts.h"
 
 namespace facet {
 namespace {
@@ -108,8 +110,11 @@ TEST_P(Logits, WholeRowsInBf16) {
               apart.max, apart.mean(), goldens.bf16_sdpa.max, goldens.bf16_sdpa.mean,
               goldens.bf16_eager.max, goldens.bf16_eager.mean);
   EXPECT_GT(apart.mean(), 0.01 * mean);  // it is bf16
-  EXPECT_LE(apart.max, max);
-  EXPECT_LE(apart.mean(), mean);
+  // Products of libtorch's matrix library, where the CPU has units for bf16, round in an order that
+  // differs from CPU to CPU: theirs may be a little further away.
+  const bool library = std::getenv("FACET_TEST_GPU") == nullptr && cpu_has_bf16();
+  EXPECT_LE(apart.max, max * (library ? 1.25 : 1.0));
+  EXPECT_LE(apart.mean(), mean * (library ? 1.1 : 1.0));
 }
 
 INSTANTIATE_TEST_SUITE_P(Shapes, Logits, ::testing::ValuesIn(fixture_shapes()));
