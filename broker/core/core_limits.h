@@ -12,6 +12,8 @@ namespace facet {
 struct CoreLimits {
   std::uint32_t num_workers = 1;  // worker indices are 0 .. num_workers - 1
   DispatchPolicy dispatch = DispatchPolicy::kLeastLoaded;
+  std::uint32_t worker_lanes =
+      UINT32_MAX;  // sequences that run at once; the rest of its credits wait
   std::uint32_t max_queued_requests = 1024;  // accepted and not yet dispatched
   // Of one user. A full queue turns away only who has an equal share of it, so that no user starves
   // another; a lower limit of its own is for those who want one. 0: none.
@@ -44,7 +46,7 @@ struct CoreLimits {
   // and this long after a takeover for the clients of the former broker, who come after 3 s.
   Nanos drain_delivery = 5 * kSecond;
   Nanos drain_return = 6 * kSecond;
-  Nanos restart_grace = 60 * kSecond;       // after a start: missing images may be our fault
+  Nanos restart_grace = 60 * kSecond;  // after a start: missing images may be our fault
 
   // Text bytes reserved in the ledger for each token: the model's longest token is rare, its
   // average is about four bytes.

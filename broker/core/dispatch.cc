@@ -29,7 +29,7 @@ std::vector<WorkerLoad> loads_of(const CoreState& s) {
     const auto outstanding = static_cast<std::uint32_t>(worker.assignments.size());
     loads.push_back({takes_ordinary_work(worker) && has_credit(worker, outstanding),
                      worker.status.outstanding_tokens, outstanding,
-                     worker.speed.tokens_per_second()});
+                     worker.speed.tokens_per_second(), outstanding < s.limits.worker_lanes});
   }
   return loads;
 }
@@ -98,6 +98,7 @@ void dispatch_ready(CoreState& s) {
     load.tokens = worker.status.outstanding_tokens;
     ++load.outstanding;
     load.can_take = has_credit(worker, load.outstanding);
+    load.has_lane = load.outstanding < s.limits.worker_lanes;
   }
 }
 

@@ -1,6 +1,7 @@
 #include "broker/core/dispatch_policy.h"
 
 #include <algorithm>
+#include <tuple>
 #include <utility>
 
 namespace facet::core {
@@ -59,8 +60,9 @@ std::optional<std::uint32_t> pick_worker(DispatchPolicy policy, std::span<const 
         return static_cast<double>(loads[i].tokens + tokens) / speed_of(loads[i], mean);
       });
   }
-  return cheapest(
-      loads, [&](std::uint32_t i) { return std::pair(loads[i].tokens, loads[i].outstanding); });
+  return cheapest(loads, [&](std::uint32_t i) {
+    return std::tuple(!loads[i].has_lane, loads[i].tokens, loads[i].outstanding);
+  });
 }
 
 void take_turn(DispatchTurns& turns, std::span<const WorkerLoad> loads, std::uint32_t picked,

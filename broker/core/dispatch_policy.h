@@ -15,6 +15,7 @@ struct WorkerLoad {
   std::uint64_t tokens = 0;       // outstanding, estimated
   std::uint32_t outstanding = 0;  // requests
   double speed = 0.0;             // measured, see SpeedMeter; 0 = not measured yet
+  bool has_lane = false;          // one more would run at once, not wait for another's end
 };
 
 // What is remembered from one choice to the next.
@@ -26,7 +27,8 @@ struct DispatchTurns {
 
 // `tokens`: what the request is expected to cost. A worker without a measured speed counts with the
 // mean of the measured ones. Ties go to the lowest index. Nothing when no worker can take it.
-//   least loaded       fewest tokens, then fewest requests
+//   least loaded       with a free lane before without, then fewest tokens, then fewest requests:
+//                      a worker whose many requests are all about to end has few tokens
 //   least connections  fewest requests, then fewest tokens
 //   round robin        the next one that can take it
 //   weighted           start-time fair queueing: the earliest turn; each request moves its worker's

@@ -22,6 +22,7 @@ CoreLimits core_limits(const Config& config, std::uint32_t num_workers) {
   CoreLimits limits;
   limits.num_workers = num_workers;
   limits.dispatch = broker.dispatch;
+  limits.worker_lanes = static_cast<std::uint32_t>(config.worker.max_lanes);
   limits.max_queued_requests = static_cast<std::uint32_t>(broker.max_queued_requests);
   limits.max_queued_per_user = static_cast<std::uint32_t>(broker.max_queued_per_user);
   limits.max_ingest_bytes_per_user = broker.max_ingest_bytes_per_user > 0

@@ -49,6 +49,13 @@ TEST(DispatchPolicy, LeastLoadedIsFewestTokensThenRequestsThenIndex) {
   EXPECT_EQ(pick(kPolicy, {{true, 8, 4}, {true, 8, 4}}), 0u);
 }
 
+TEST(DispatchPolicy, LeastLoadedTakesAFreeLaneFirst) {
+  constexpr auto kPolicy = DispatchPolicy::kLeastLoaded;
+  EXPECT_EQ(pick(kPolicy, {{true, 8, 5}, {true, 800, 4, 0.0, true}}), 1u);
+  EXPECT_EQ(pick(kPolicy, {{true, 9, 5, 0.0, true}, {true, 8, 4, 0.0, true}}), 1u);
+  EXPECT_EQ(pick(kPolicy, {{false, 8, 5, 0.0, true}, {true, 800, 40}}), 1u);
+}
+
 // One state in which each policy has its own answer.
 TEST(DispatchPolicy, EachIsToldApart) {
   const Loads loads = {

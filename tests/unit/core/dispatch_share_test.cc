@@ -51,11 +51,12 @@ class Share : public CoreFixture {
     std::minstd_rand random(7);
     limits.num_workers = kWorkers;
     limits.dispatch = policy;
+    limits.worker_lanes = kLanes;
     limits.record_ttl = 0;
     start();
     forget();
     for (std::uint32_t i = 0; i < kWorkers; ++i) worker_up(i, i + 1, kInFlight);
-    for (int i = 0; i < kInFlight; ++i) ask();
+    for (int i = 0; i < in_flight_; ++i) ask();
     std::vector<int> tokens(kWorkers);
     std::vector<Nanos> next(host.step.begin(), host.step.end());
     for (Nanos& when : next) when += now;
@@ -65,6 +66,7 @@ class Share : public CoreFixture {
       next[worker] += host.step[worker];
       if (host.late > 0) next[worker] += static_cast<Nanos>(random()) % host.late;
       if (done > kAnswers / 7) {
+        lanes_ += kLanes;
         tokens[worker] += static_cast<int>(std::min<std::size_t>(kLanes, queues_[worker].size()));
       }
       const int ended = worker_step(static_cast<std::uint32_t>(worker));
@@ -73,6 +75,10 @@ class Share : public CoreFixture {
     }
     return tokens;
   }
+
+  int in_flight_ = kInFlight;
+  std::uint32_t shortest_ = 8;
+  int lanes_ = 0;  // that there were in the steps whose tokens were counted
 
  private:
   struct Sequence {
@@ -85,9 +91,9 @@ class Share : public CoreFixture {
     GenerateRequest r = request(0);
     const std::uint32_t number = ++asked_;
     std::memcpy(r.id.bytes.data(), &number, sizeof number);
-    // Ends of 8 to 24 tokens, of which the broker knows the bound only.
+    // Ends of `shortest_` to 24 tokens, of which the broker knows the bound only.
     r.sampling.max_tokens = 24;
-    lengths_[r.id] = 8 + number * 7 % 17;
+    lengths_[r.id] = shortest_ + number * 7 % (25 - shortest_);
     generate(std::move(r));
     take_dispatches();
   }
@@ -156,6 +162,22 @@ TEST_F(Share, SpeedsAreMeasured) {
   EXPECT_NEAR(
       status.workers[0].sequence_tokens_per_second / status.workers[2].sequence_tokens_per_second,
       3.0, 0.2);
+}
+
+// As many requests as lanes, all of one length: each worker's end at the same moment, and their
+// successors come while another's are about to end and have fewer tokens left.
+TEST_F(Share, NoLaneIsEmptyWhileAnotherWorkersAreWaitedFor) {
+  in_flight_ = kWorkers * kLanes;
+  shortest_ = 24;
+  constexpr Host kOutOfStep{{kMillisecond, kMillisecond, kMillisecond}, kMillisecond};
+  const auto tokens = tokens_by_worker(DispatchPolicy::kLeastLoaded, kOutOfStep);
+  EXPECT_EQ(tokens[0] + tokens[1] + tokens[2], lanes_);
+}
+
+TEST_F(Share, NorWithAnswersOfAllLengths) {
+  in_flight_ = kWorkers * kLanes;
+  const auto tokens = tokens_by_worker(DispatchPolicy::kLeastLoaded, kHosts[1]);
+  EXPECT_EQ(tokens[0] + tokens[1] + tokens[2], lanes_);
 }
 
 // It does not see which worker is slow: all wait for that one.
