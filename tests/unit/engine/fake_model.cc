@@ -109,6 +109,7 @@ ChosenToken FakeRunner::choose(const SequenceChunk& chunk, Lane& lane) {
 
 Status FakeRunner::launch(std::span<const SequenceChunk> chunks, const ProgressTick& tick) {
   tick(WorkerPhase::kDecode);
+  if (is_broken() && !fails_when_collected) return Error(Code::kInternal, kBroken);
   EXPECT_LT(static_cast<int>(in_flight_.size()), max_in_flight_);
   EXPECT_FALSE(chunks.empty());
   std::int32_t tokens = 0;
@@ -142,6 +143,7 @@ Status FakeRunner::launch(std::span<const SequenceChunk> chunks, const ProgressT
 
 Result<std::span<const ChosenToken>> FakeRunner::collect() {
   if (in_flight_.empty()) return Error(Code::kInternal, "no step is in flight");
+  if (is_broken()) return Error(Code::kInternal, kBroken);
   collected_ = std::move(in_flight_.front());
   in_flight_.pop_front();
   return std::span<const ChosenToken>(collected_);

@@ -38,6 +38,8 @@ class FakeRunner final : public ModelRunner {
 
   // Set by tests.
   bool fail_encode = false;
+  int fail_after_steps = -1;  // launched; the device is broken from then on, as after its fault
+  bool fails_when_collected = false;   // and says so there, not when a step is launched
   std::int32_t nan_for_chunks_of = 0;  // logits of chunks with this many tokens are NaN
   // Seen by tests.
   std::int32_t most_tokens = 0;  // of any step so far
@@ -49,6 +51,9 @@ class FakeRunner final : public ModelRunner {
   int num_chosen_before = 0;  // chunks whose token the host did not know
 
  private:
+  static constexpr const char* kBroken = "the device is broken";
+  bool is_broken() const { return fail_after_steps >= 0 && num_steps >= fail_after_steps; }
+
   // What a device keeps of a lane.
   struct Lane {
     bool is_taken = false;

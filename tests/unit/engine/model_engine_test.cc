@@ -148,6 +148,29 @@ TEST_P(ModelEngineTest, AnImageOfAnotherRequestEndsTheSequenceAlone) {
   EXPECT_EQ(outcomes[good.id.hex()].ids, expected_answer(good, fake.eos));
 }
 
+// As after an illegal access: every call fails. No request is told that it was at fault; the worker
+// ends, and what it held goes on elsewhere.
+TEST_P(ModelEngineTest, ABrokenDeviceFailsTheEngineAsAWhole) {
+  for (const bool when_collected : {false, true}) {
+    FakeEngine fake = make({});
+    fake.runner->fail_after_steps = 5;
+    fake.runner->fails_when_collected = when_collected;
+    ASSERT_TRUE(fake.engine->add(text_spec("one", 100)));
+    ASSERT_TRUE(fake.engine->add(text_spec("another", 100)));
+    std::string failure;
+    for (int steps = 0; steps < 20 && failure.empty(); ++steps) {
+      const auto updates = fake.engine->step();
+      if (!updates) {
+        failure = updates.error().message;
+        continue;
+      }
+      for (const SequenceUpdate& update : *updates) EXPECT_FALSE(update.ended);
+    }
+    EXPECT_EQ(failure, "the device is broken") << when_collected;
+    EXPECT_FALSE(fake.engine->step());
+  }
+}
+
 TEST_P(ModelEngineTest, FailingEncoderAndNanEndOneSequence) {
   FakeEngine fake = make({});
   fake.runner->fail_encode = true;
