@@ -24,7 +24,6 @@ import time
 from load_client import BenchError
 
 TRIES = 5  # until a worker is caught in the midst of answers
-BEGUN = 20  # tokens of every stream before the strike
 MEMORY_S = 10.0  # for the driver to give back what a dead process had
 PRELOAD = "libfacet_illegal_access.so"  # tests/gpu/illegal_access.cc
 KINDS = {"SIGKILL": (signal.SIGKILL, "streams"), "SIGSEGV": (signal.SIGSEGV, "streams"),
@@ -81,15 +80,14 @@ class Deaths:
             self.strike(client, "SIGKILL")
             self.bench.wait_ready(client, self.count)
             baseline = self.bench.free_bytes()
-            figures = {}
-            for name in KINDS:
-                if name in self.left_out:
-                    continue
-                figures[name] = []
-                for _ in range(self.bench.args.kills):
-                    figures[name].append(self.strike(client, name))
+            figures = {name: [] for name in KINDS if name not in self.left_out}
+            for number in range(self.bench.args.kills):
+                if number and self.bench.is_late():
+                    break  # "times" says how many there were
+                for name, runs in figures.items():
+                    runs.append(self.strike(client, name))
                     self.bench.wait_ready(client, self.count)
-                self.bench.say(f"{name}: {self.summary(figures[name])}")
+                self.bench.say(f"deaths {number + 1}: {self.last_of(figures)}")
             lost = self.lost_since(baseline)
             status = client.status()
             client.close()
@@ -111,6 +109,12 @@ class Deaths:
             if not any(lost.values()) or time.monotonic() > deadline:
                 return lost
             time.sleep(0.5)
+
+    @staticmethod
+    def last_of(figures):
+        return {name: {key: round(runs[-1][key], 1) for key in
+                       ("usual_gap_ms", "gap_ms", "gap_joined_ms", "resume_ms")}
+                for name, runs in figures.items()}
 
     @staticmethod
     def summary(runs):
@@ -141,7 +145,7 @@ class Deaths:
         struck = []
 
         def watch():
-            while not all(len(ask.times) > BEGUN for ask in asks):
+            while not all(len(ask.times) > self.scale["strike_at"] * tokens for ask in asks):
                 if any(ask.ended for ask in asks):
                     return
                 time.sleep(0.002)

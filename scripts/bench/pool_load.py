@@ -94,7 +94,8 @@ def run_load(generator, daemon, asks, in_flight, lanes, images=(), interval_s=0.
     cpu = {name: round(seconds - before.get(name, 0), 2)
            for name, seconds in sorted(daemon.cpu_seconds().items())}
     cpu["load_generator"] = round(whole["cpu_seconds"], 2)
-    figures = {"answers": whole["answers"], "seconds": round(whole["seconds"], 2),
+    made = [b - a for a, b in zip(sampler.samples[0]["tokens"], sampler.samples[-1]["tokens"])]
+    figures = {"answers": whole["answers"], "seconds": round(whole["seconds"], 2), "tokens": made,
                "tokens_per_s": round(whole["tokens"] / whole["seconds"], 1),
                "answers_per_s": round(whole["answers"] / whole["seconds"], 3),
                "mean_answer": round(whole["tokens"] / whole["answers"], 2),
