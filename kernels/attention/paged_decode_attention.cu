@@ -17,8 +17,9 @@ struct Block {
 
   const Params& p;
   const Split& split;
-  float* const sums;   // shared, [kWarps][W::kOutFloats]
-  int* const is_last;  // shared
+  float* const sums;     // shared, [kWarps][W::kOutFloats]
+  int* const is_last;    // shared
+  float* const weights;  // shared, of parts: [kHeadTile, grid], then the inverse of each head's sum
 
   __device__ float* part_of(int thread_block, int which) const {
     return p.parts + (static_cast<std::int64_t>(thread_block) * 2 + which) * kPartFloats;
@@ -93,28 +94,59 @@ struct Block {
     add_parts(unit, first, last);
   }
 
+  // Of a head the weight of each part, and the inverse of their sum; a warp a head.
+  __device__ void weigh_parts(int h, int first, int last, int first_which) const {
+    const int lane = static_cast<int>(threadIdx.x) % 32;
+    const auto of_head = [&](int c, int which) {
+      return __ldcg(part_of(c, c == first ? first_which : 0) + kHeadTile * (kDim + which) + h);
+    };
+    float* const weight = weights + h * static_cast<int>(gridDim.x);
+    float top = -INFINITY;
+    for (int c = first + lane; c <= last; c += 32) {
+      weight[c - first] = of_head(c, 0);
+      top = fmaxf(top, weight[c - first]);
+    }
+    top = warp_reduce(top, [](float x, float y) { return fmaxf(x, y); });
+    float total = 0.0F;
+    for (int c = first + lane; c <= last; c += 32) {
+      weight[c - first] = exp2f(weight[c - first] - top);
+      total += weight[c - first] * of_head(c, 1);
+    }
+    total = warp_sum(total);
+    if (lane == 0) weights[kHeadTile * static_cast<int>(gridDim.x) + h] = 1.0F / total;
+  }
+
   __device__ void add_parts(const Unit& unit, int first, int last) const {
-    T* out = out_of(unit);
+    constexpr int kAtOnce = 8;  // parts on their way
     const int first_which = split.begin_of(first) < unit.begin ? 1 : 0;
-    for (int i = static_cast<int>(threadIdx.x); i < heads_in(unit) * kDim; i += kThreads) {
+    const int heads = heads_in(unit);
+    for (int h = static_cast<int>(threadIdx.x) / 32; h < heads; h += kWarps)
+      weigh_parts(h, first, last, first_which);
+    __syncthreads();
+    T* out = out_of(unit);
+    for (int i = static_cast<int>(threadIdx.x) * 4; i < heads * kDim; i += kThreads * 4) {
       const int h = i / kDim;
-      float top = -INFINITY;
-      float value = 0.0F;
-      float total = 0.0F;
-#pragma unroll 8
-      for (int c = first; c <= last; ++c) {
-        const float* part = part_of(c, c == first ? first_which : 0);
-        const float part_top = __ldcg(part + kHeadTile * kDim + h);
-        const float part_total = __ldcg(part + kHeadTile * kDim + kHeadTile + h);
-        const float part_value = __ldcg(part + i);
-        const float most = fmaxf(top, part_top);
-        const float old_weight = exp2f(top - most);
-        const float weight = exp2f(part_top - most);
-        value = value * old_weight + part_value * weight;
-        total = total * old_weight + part_total * weight;
-        top = most;
+      const float* const weight = weights + h * static_cast<int>(gridDim.x);
+      float4 value = {};
+      for (int c = first; c <= last; c += kAtOnce) {
+        float4 part[kAtOnce];
+#pragma unroll
+        for (int j = 0; j < kAtOnce; ++j)
+          if (c + j <= last)
+            part[j] = __ldcg(reinterpret_cast<const float4*>(
+                part_of(c + j, c + j == first ? first_which : 0) + i));
+#pragma unroll
+        for (int j = 0; j < kAtOnce; ++j) {
+          if (c + j > last) continue;
+          const float w = weight[c + j - first];
+          value.x += w * part[j].x, value.y += w * part[j].y;
+          value.z += w * part[j].z, value.w += w * part[j].w;
+        }
       }
-      out[i] = from_float<T>(value / total);
+      const float scale = weights[kHeadTile * static_cast<int>(gridDim.x) + h];
+      const T four[4] = {from_float<T>(value.x * scale), from_float<T>(value.y * scale),
+                         from_float<T>(value.z * scale), from_float<T>(value.w * scale)};
+      *reinterpret_cast<uint2*>(out + i) = *reinterpret_cast<const uint2*>(four);
     }
   }
 };
@@ -146,20 +178,20 @@ __global__ void __launch_bounds__(32 * kWarps) decode_kernel(const __grid_consta
   auto* is_last = reinterpret_cast<int*>(sums + kWarps * W::kOutFloats);
   const int warp = static_cast<int>(threadIdx.x) / 32;
   let_next_kernel_start();
-  wait_for_previous_kernel();
   Split split(p, is_last + 4);
   split.read();
-  zero_empty_lanes<T>(p, split);
-  if (split.total == 0 || static_cast<int>(blockIdx.x) >= split.active) return;
-  const int begin = split.begin_of(static_cast<int>(blockIdx.x));
-  const int end = split.begin_of(static_cast<int>(blockIdx.x) + 1);
-  const Block<T, kDim, kWarps> block{p, split, sums, is_last};
+  const bool active = split.total != 0 && static_cast<int>(blockIdx.x) < split.active;
+  const int begin = active ? split.begin_of(static_cast<int>(blockIdx.x)) : 0;
+  const int end = active ? split.begin_of(static_cast<int>(blockIdx.x) + 1) : 0;
+  float* const weights =
+      reinterpret_cast<float*>(is_last + 4) + Split::shared_bytes(p.shape.lanes) / sizeof(float);
+  const Block<T, kDim, kWarps> block{p, split, sums, is_last, weights};
   W work(p, shared_address(shared) + static_cast<unsigned>(warp * kRingBytes));
 
   // Unit begin + i is warp i % kWarps's. `ahead` is the next one to ask for.
   int ahead = begin + warp;
   int ahead_stage = 0;
-  Unit next = split.find(begin);
+  Unit next = active ? split.find(begin) : Unit{};
   const auto ask_for_next = [&] {
     if (ahead < end) {
       next = split.at(ahead, next.lane);
@@ -169,7 +201,14 @@ __global__ void __launch_bounds__(32 * kWarps) decode_kernel(const __grid_consta
     commit_copies();
     ahead_stage = ahead_stage + 1 == W::kStages ? 0 : ahead_stage + 1;
   };
-  for (int i = 0; i + 1 < W::kStages; ++i) ask_for_next();
+  // What has been in the pool for longer does not wait for the kernel that writes the new tokens.
+  static_assert(W::kStages == 2);
+  const bool early = ahead < end && split.is_old(split.at(ahead, next.lane));
+  if (early) ask_for_next();
+  wait_for_previous_kernel();
+  zero_empty_lanes<T>(p, split);
+  if (!active) return;
+  if (!early) ask_for_next();
 
   int stage = 0;
   int mine = begin + warp;
@@ -200,22 +239,32 @@ __global__ void __launch_bounds__(32 * kWarps) decode_kernel(const __grid_consta
   wait_for_copies<0>();
 }
 
+// Thread blocks for the whole device, as many as fit it at once: while one adds up its warps, the
+// other of an SM reads.
 template <class T, int kDim, int kWarps>
-bool fits(const Params& p, std::size_t& bytes) {
-  bytes = kFixedShared<T, kDim, kWarps> + Split::shared_bytes(p.shape.lanes);
-  return bytes <= device_facts().shared_bytes;
+int blocks_at_once(const Params& p, std::size_t& bytes) {
+  const DeviceFacts& facts = device_facts();
+  const auto sms = static_cast<std::size_t>(facts.num_sms);
+  for (std::size_t per_sm = kBlocksPerSm; per_sm > 0; --per_sm) {
+    const std::size_t weights = sizeof(float) * kHeadTile * (sms * per_sm + 1);
+    bytes = kFixedShared<T, kDim, kWarps> + Split::shared_bytes(p.shape.lanes) + weights;
+    if (per_sm * bytes + (per_sm - 1) * kReservedShared <= facts.shared_bytes)
+      return static_cast<int>(sms * per_sm);
+  }
+  return 0;
 }
 
 template <class T, int kDim>
 cudaError_t run(const Params& p, const Launch& launch) {
-  constexpr int kMany = kDim > 128 ? 4 : 8;
+  constexpr int kMany = 4;
   constexpr int kFew = kMany / 2;
-  const dim3 grid(static_cast<unsigned>(device_facts().num_sms));
   std::size_t bytes = 0;
-  if (fits<T, kDim, kMany>(p, bytes))
-    return launch_kernel(decode_kernel<T, kDim, kMany>, grid, dim3(32 * kMany), bytes, launch, p);
-  if (fits<T, kDim, kFew>(p, bytes))
-    return launch_kernel(decode_kernel<T, kDim, kFew>, grid, dim3(32 * kFew), bytes, launch, p);
+  if (const int blocks = blocks_at_once<T, kDim, kMany>(p, bytes); blocks > 0)
+    return launch_kernel(decode_kernel<T, kDim, kMany>, dim3(static_cast<unsigned>(blocks)),
+                         dim3(32 * kMany), bytes, launch, p);
+  if (const int blocks = blocks_at_once<T, kDim, kFew>(p, bytes); blocks > 0)
+    return launch_kernel(decode_kernel<T, kDim, kFew>, dim3(static_cast<unsigned>(blocks)),
+                         dim3(32 * kFew), bytes, launch, p);
   return cudaErrorInvalidValue;
 }
 
@@ -252,8 +301,8 @@ bool is_valid(const PagedDecodeShape& s, const PagedDecodeArgs& args) {
 
 std::size_t paged_decode_workspace_bytes(const PagedDecodeShape& shape) {
   return sizeof(int) * decode::kMaxCounters +
-         sizeof(float) * static_cast<std::size_t>(device_facts().num_sms) * 2 * decode::kHeadTile *
-             (static_cast<std::size_t>(shape.head_dim) + 2);
+         sizeof(float) * static_cast<std::size_t>(device_facts().num_sms) * decode::kBlocksPerSm *
+             2 * decode::kHeadTile * (static_cast<std::size_t>(shape.head_dim) + 2);
 }
 
 cudaError_t paged_decode_attention(const PagedDecodeShape& shape, const PagedDecodeArgs& args,

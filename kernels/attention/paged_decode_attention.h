@@ -36,6 +36,8 @@ struct PagedDecodeArgs {
   std::int64_t q_stride = 0;   // multiple of 8
   const void* keys = nullptr;  // the layer's pools
   const void* values = nullptr;
+  // These two, and all tokens of the pools but each lane's newest, are read before the kernel waits
+  // for the one before it: no kernel that it may overlap writes them.
   const std::int32_t* block_table = nullptr;  // [lanes, max_blocks]
   const std::int32_t* lengths = nullptr;      // [lanes], the new token included
   void* out = nullptr;                        // [lanes, heads, head_dim], dense

@@ -12,7 +12,9 @@ namespace facet::kernels::decode {
 constexpr int kHeadTile = 8;
 constexpr int kMaxLanes = 1024;
 constexpr int kMaxCounters = 32768;  // lanes * head tiles, at most
-constexpr int kMinUnits = 8;         // of a thread block: fewer cost more to add up than to read
+constexpr int kMinUnits = 4;         // of a thread block: fewer cost more to add up than to read
+constexpr int kBlocksPerSm = 2;
+constexpr std::size_t kReservedShared = 1024;  // that an SM keeps of its shared memory for a block
 
 struct Params {
   PagedDecodeShape shape;
@@ -96,6 +98,11 @@ struct Split {
   }
   __device__ int owner_of(int unit) const {
     return static_cast<int>(((static_cast<std::int64_t>(unit) + 1) * active - 1) / total);
+  }
+
+  // None of its tokens is its lane's newest.
+  __device__ bool is_old(const Unit& unit) const {
+    return unit.block < (lengths[unit.lane] - 1) / kKvBlockTokens;
   }
 
   // The unit's lane is at or behind `from_lane`.

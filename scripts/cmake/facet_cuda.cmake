@@ -15,17 +15,27 @@ endif()
 
 # facet_cuda_library(name SOURCES...): a static library of .cu and .cc files. By custom commands,
 # since CMake 3.25 does not know C++20 for nvcc 13. One machine code for each architecture served:
-# A100, RTX 3090, RTX 4090, H100 and H200.
+# A100, RTX 3090, RTX 4090, H100 and H200. Sources after HOPPER are for the last alone, with what no
+# other GPU has; those after ALL for all again.
 set(FACET_CUDA_ARCHITECTURES 80 86 89 90 CACHE STRING "compute capabilities to build for")
 function(facet_cuda_library name)
   # Compressed: a seventh of the size, taken apart when a kernel is loaded.
   set(flags -std=c++20 -O3 -lineinfo --compress-mode=size --threads 1 -Xcompiler=-fPIC,-Wall,-Wextra
       --expt-relaxed-constexpr --expt-extended-lambda -I${PROJECT_SOURCE_DIR})
+  set(all_code)
   foreach(architecture ${FACET_CUDA_ARCHITECTURES})
-    list(APPEND flags -gencode arch=compute_${architecture},code=sm_${architecture})
+    list(APPEND all_code -gencode arch=compute_${architecture},code=sm_${architecture})
   endforeach()
+  set(code ${all_code})
   set(sources)
   foreach(source ${ARGN})
+    if(source STREQUAL "HOPPER")
+      set(code -gencode arch=compute_90a,code=sm_90a)
+      continue()
+    elseif(source STREQUAL "ALL")
+      set(code ${all_code})
+      continue()
+    endif()
     if(NOT source MATCHES "\\.cu$")
       list(APPEND sources ${source})
       continue()
@@ -35,7 +45,7 @@ function(facet_cuda_library name)
     file(MAKE_DIRECTORY ${folder})
     add_custom_command(OUTPUT ${object}
       COMMAND ${CMAKE_COMMAND} -E env CCACHE_NOHASHDIR=1 CCACHE_BASEDIR=${PROJECT_SOURCE_DIR}
-        ${FACET_CCACHE} ${FACET_NVCC} ${flags} -MD -MF ${object}.d
+        ${FACET_CCACHE} ${FACET_NVCC} ${flags} ${code} -MD -MF ${object}.d
         -c ${CMAKE_CURRENT_SOURCE_DIR}/${source} -o ${object}
       DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/${source} DEPFILE ${object}.d
       COMMENT "nvcc ${source}" VERBATIM)

@@ -104,6 +104,7 @@ struct Part {
   void (*run)(Bench&);
 };
 constexpr Part kParts[] = {{"linear", bench_linear},
+                           {"hopper", bench_hopper},
                            {"attention", bench_attention},
                            {"small", bench_small_ops},
                            {"step", bench_step}};
@@ -127,7 +128,7 @@ int run(int argc, char** argv) {
 }  // namespace
 }  // namespace facet::kernels::bench
 
-// kernels_bench [linear] [attention] [small] [step]: all parts where none is named.
+// kernels_bench [linear] [hopper] [attention] [small] [step]: all parts where none is named.
 int main(int argc, char** argv) {
   return facet::kernels::bench::run(argc, argv);
 }

@@ -54,6 +54,7 @@ class Rotation {
 DeviceBytes random_bf16(std::size_t count, float scale);
 
 void bench_linear(Bench& bench);
+void bench_hopper(Bench& bench);
 void bench_attention(Bench& bench);
 void bench_small_ops(Bench& bench);
 void bench_step(Bench& bench);

@@ -2,6 +2,8 @@
 
 #include <utility>
 
+#include "kernels/activation/silu_mul.h"
+#include "kernels/linear/gated_linear.h"
 #include "worker/model/cuda/cuda_error.h"
 
 namespace facet {
@@ -68,7 +70,7 @@ struct Matmul::Plan {
   cublasLtMatmulAlgo_t propose(cublasLtHandle_t handle) const {
     cublasLtMatmulPreference_t preference = nullptr;
     FACET_CUBLAS(cublasLtMatmulPreferenceCreate(&preference));
-    const std::uint64_t workspace = kWorkspaceBytes;
+    const std::uint64_t workspace = kLibraryBytes;
     cublasLtMatmulHeuristicResult_t found{};
     int num_found = 0;
     cublasStatus_t status = cublasLtMatmulPreferenceSetAttribute(
@@ -88,7 +90,10 @@ struct Matmul::Plan {
 };
 
 Matmul::Matmul(DType type, void* workspace) : type_(type), workspace_(workspace) {
+  static_assert(kernels::kStreamLinearSumBytes <= kLibraryBytes);
   FACET_CUBLAS(cublasLtCreate(&handle_));
+  FACET_CUDA(cudaMemset(static_cast<std::byte*>(workspace_) + kLibraryBytes, 0,
+                        kernels::kStreamLinearCounterBytes));
 }
 
 Matmul::~Matmul() {
@@ -104,15 +109,43 @@ const Matmul::Plan& Matmul::plan_for(const MatmulShape& shape) {
   return *plans_.emplace(shape, std::move(plan)).first->second;
 }
 
+// Whether the product was one for stream_linear(), and is under way.
+bool Matmul::stream(const MatmulShape& shape, kernels::LinearEpilogue epilogue, const void* x,
+                    const void* weight, const void* bias, void* out, cudaStream_t stream) const {
+  if (shape.rows > kernels::kStreamLinearMaxRows) return false;
+  const kernels::StreamLinearShape own{static_cast<std::int32_t>(shape.rows),
+                                       static_cast<std::int32_t>(shape.outputs),
+                                       static_cast<std::int32_t>(shape.inner), epilogue, type_};
+  if (!kernels::stream_linear_pays(own)) return false;
+  std::byte* const sums = static_cast<std::byte*>(workspace_);
+  FACET_CUDA(kernels::stream_linear(own, {x, weight, bias, out, sums, sums + kLibraryBytes},
+                                    {stream, true}));
+  return true;
+}
+
+void Matmul::run_gated(const MatmulShape& shape, const void* x, const void* weight,
+                       const void* bias, void* product, void* out, cudaStream_t stream) {
+  if (this->stream(shape, kernels::LinearEpilogue::kSiluMul, x, weight, bias, out, stream)) return;
+  const kernels::GatedLinearShape own{shape.rows, static_cast<std::int32_t>(shape.outputs),
+                                      static_cast<std::int32_t>(shape.inner), type_};
+  if (kernels::gated_linear_fits(own)) {
+    FACET_CUDA(kernels::gated_linear(own, {x, weight, bias, out}, {stream, true}));
+    return;
+  }
+  run(shape, x, weight, bias, product, stream);
+  FACET_CUDA(kernels::silu_mul(type_, product, out, shape.rows, shape.outputs / 2, {stream, true}));
+}
+
 void Matmul::run(const MatmulShape& shape, const void* x, const void* weight, const void* bias,
                  void* out, cudaStream_t stream) {
+  if (this->stream(shape, kernels::LinearEpilogue::kStore, x, weight, bias, out, stream)) return;
   constexpr float kOne = 1.0F;
   constexpr float kZero = 0.0F;
   const Plan& plan = plan_for(shape);
   if (bias != nullptr) plan.set(CUBLASLT_MATMUL_DESC_BIAS_POINTER, bias);
   FACET_CUBLAS(cublasLtMatmul(handle_, plan.operation, &kOne, weight, plan.weight.get(), x,
                               plan.x.get(), &kZero, out, plan.out.get(), out, plan.out.get(),
-                              &plan.algo, workspace_, kWorkspaceBytes, stream));
+                              &plan.algo, workspace_, kLibraryBytes, stream));
 }
 
 }  // namespace facet

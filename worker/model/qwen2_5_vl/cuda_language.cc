@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <cmath>
 
-#include "kernels/activation/silu_mul.h"
 #include "kernels/attention/kv_gather.h"
 #include "kernels/embedding/embed_tokens.h"
 #include "kernels/norm/rms_norm.h"
@@ -222,9 +221,7 @@ void CudaLanguage::run_mlp(const CudaLanguageLayer& w, const void* attended, voi
                            std::int64_t rows, const DeviceMatrix& next_norm) const {
   parts_.linear(attended, w.o_w, nullptr, buffers_.projected, rows);
   parts_.add_norm(norm_shape(rows), hidden, buffers_.projected, w.norm2, buffers_.normed);
-  parts_.linear(buffers_.normed, w.gate_up_w, nullptr, buffers_.gate_up, rows);
-  FACET_CUDA(kernels::silu_mul(parts_.type, buffers_.gate_up, buffers_.inner, rows,
-                               config_.intermediate_size, parts_.launch()));
+  parts_.gated(buffers_.normed, w.gate_up_w, nullptr, buffers_.gate_up, buffers_.inner, rows);
   parts_.linear(buffers_.inner, w.down_w, nullptr, buffers_.projected, rows);
   parts_.add_norm(norm_shape(rows), hidden, buffers_.projected, next_norm, buffers_.normed);
 }

@@ -24,6 +24,14 @@ struct CudaParts {
                 bias != nullptr ? bias->data : nullptr, out, stream);
   }
 
+  // out [rows, weight.rows / 2] = silu(gate) * up of the product with [gate; up]; `product`
+  // [rows, weight.rows] is room for it.
+  void gated(const void* x, const DeviceMatrix& weight, const DeviceMatrix* bias, void* product,
+             void* out, std::int64_t rows) const {
+    matmul->run_gated({rows, weight.rows, weight.columns, bias != nullptr}, x, weight.data,
+                      bias != nullptr ? bias->data : nullptr, product, out, stream);
+  }
+
   kernels::RmsNormShape norm_shape(std::int64_t rows, std::int64_t width, double eps) const {
     kernels::RmsNormShape shape;
     shape.rows = rows;

@@ -4,7 +4,6 @@
 #include <cmath>
 
 #include "kernels/activation/gelu.h"
-#include "kernels/activation/silu_mul.h"
 #include "kernels/embedding/embed_tokens.h"
 #include "kernels/rope/rope_kv_write.h"
 #include "kernels/rope/vision_angles.h"
@@ -206,9 +205,7 @@ void CudaVision::run_block(const Pass& pass, std::size_t index) const {
   attend(pass, config_.is_full_attention(static_cast<std::int64_t>(index)));
   parts_.linear(buffers_.attended, w.proj_w, &w.proj_b, buffers_.projected, rows);
   add_norm(w.norm2, rows);
-  parts_.linear(buffers_.normed, w.gate_up_w, &w.gate_up_b, buffers_.gate_up, rows);
-  FACET_CUDA(kernels::silu_mul(parts_.type, buffers_.gate_up, buffers_.inner, rows,
-                               weights_.vision_inner, parts_.launch()));
+  parts_.gated(buffers_.normed, w.gate_up_w, &w.gate_up_b, buffers_.gate_up, buffers_.inner, rows);
   parts_.linear(buffers_.inner, w.down_w, &w.down_b, buffers_.projected, rows);
   const bool last = index + 1 == weights_.blocks.size();
   add_norm(last ? weights_.merger_norm : weights_.blocks[index + 1].norm1, rows);
