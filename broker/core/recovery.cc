@@ -89,6 +89,7 @@ void recover_unfinished(CoreState& s, const Takeover& takeover, const RecordView
 void recover_terminal(CoreState& s, const RecordView& view) {
   Request r = request_of(view);
   r.phase = Phase::kTerminal;
+  r.finished = view.terminal.finished;
   // While brokers die one after the other its client cannot have asked for it.
   const Nanos least = s.now + s.limits.record_ttl_when_full;
   start_timer(s, add_request(s, std::move(r)),

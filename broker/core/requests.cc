@@ -129,7 +129,7 @@ void finish(CoreState& s, Request& r, Ending ending) {
   terminal.prompt_tokens = ending.prompt_tokens;
   terminal.image_tokens = ending.image_tokens;
   terminal.cached_tokens = ending.cached_tokens;
-  terminal.finished = s.now;
+  terminal.finished = r.finished = s.now;
   terminal.tail = ending.tail;
   terminal.error = ending.reason == FinishReason::kError ? ending.error : std::string();
   const Status finished = s.ledger.finish(r.record, terminal);
@@ -207,7 +207,7 @@ bool evict_finished(CoreState& s) {
     const Request* r = find_request(s, id);
     if (r->is_unfinished() || !r->watchers.empty()) continue;
     // A former broker's clients need the same time from this one's start.
-    const Nanos finished = std::max(when - s.limits.record_ttl, s.recovered_at);
+    const Nanos finished = std::max(r->finished, s.recovered_at);
     if (s.now - finished < s.limits.record_ttl_when_full) continue;
     const RequestId gone = id;
     s.request_timers.erase({when, gone});

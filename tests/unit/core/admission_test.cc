@@ -76,6 +76,41 @@ TEST_F(Admission, FinishedRecordsMakeRoomInAFullLedgerWhenOldEnough) {
   EXPECT_EQ(told<Accepted>().size(), 41u);
 }
 
+class FullLedger : public CoreFixture {
+ protected:
+  void fill() {
+    worker_up(0, 1, 64);
+    tick(2 * limits.record_ttl_when_full);  // the broker itself is no new one
+    for (std::uint8_t i = 1; i <= 40; ++i) {
+      generate(request(i));
+      worker_says(0, 1, ending(i, 1, 0));
+    }
+  }
+
+  void expect_room_only_when_old_enough(Nanos new_record_ttl) {
+    CoreLimits changed = limits;
+    changed.record_ttl = new_record_ttl;
+    step(LimitsChanged{changed, {}});
+    forget();
+    tick(limits.record_ttl_when_full - 1);
+    generate(request(41));
+    EXPECT_TRUE(told<Accepted>().empty());
+    tick(1);
+    generate(request(42));
+    EXPECT_EQ(told<Accepted>().size(), 1u);
+  }
+};
+
+TEST_F(FullLedger, ALongerTimeToLiveMakesNoRecordOlder) {
+  fill();
+  expect_room_only_when_old_enough(10 * limits.record_ttl);
+}
+
+TEST_F(FullLedger, AShorterTimeToLiveMakesNoRecordYounger) {
+  fill();
+  expect_room_only_when_old_enough(0);
+}
+
 TEST_F(Admission, DrainingAndDisabledRefuseWithClosed) {
   generate(request(1));
   step(WorkerDisabled{0, 72});
