@@ -64,7 +64,7 @@ struct Request {
   Phase phase = Phase::kWaiting;
   Nanos accepted = 0;
   Nanos deadline = 0;
-  Nanos finished = 0;  // kTerminal
+  Nanos finished = 0;
   Nanos timer = 0;  // its entry in CoreState::request_timers: deadline, later the record's end
   RecordProgress progress;
 

@@ -9,6 +9,7 @@
 #include "broker/core/requests.h"
 #include "broker/core/rules.h"
 #include "common/base/check.h"
+#include "common/base/crash_point.h"
 
 namespace facet::core {
 namespace {
@@ -117,6 +118,7 @@ void run_decode_timer(CoreState& s) {
 }
 
 void decoder_reaped(CoreState& s) {
+  FACET_CRASH_POINT("decode.lost");
   s.decoder_up = false;
   // In the order of their numbers, to the front: they were the oldest.
   for (auto job = s.decode_jobs.rbegin(); job != s.decode_jobs.rend(); ++job) {
@@ -129,6 +131,7 @@ void decoder_reaped(CoreState& s) {
     unhold_lease(s, job.task.pixels);
     unhold_lease(s, job.encoded);
   }
+  FACET_CRASH_POINT("decode.requeued");
 }
 
 void handle_decode_reply(CoreState& s, const DecodeReply& reply) {

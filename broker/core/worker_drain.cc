@@ -1,5 +1,7 @@
 #include "broker/core/worker_drain.h"
 
+#include "common/base/crash_point.h"
+
 namespace facet::core {
 
 void drain_worker(CoreState& s, const WorkerDrain& drain) {
@@ -10,6 +12,7 @@ void drain_worker(CoreState& s, const WorkerDrain& drain) {
     return;
   }
   status.is_draining = true;
+  FACET_CRASH_POINT("drain.received");
   // A suspect that waits for it to be empty waits for another one; one that runs on it goes on.
   if (s.exposed != drain.worker) status.held_for_suspect = false;
 }
@@ -22,6 +25,7 @@ void end_drained_workers(CoreState& s) {
     if (worker.is_told_to_end || !worker.assignments.empty()) continue;
     worker.is_told_to_end = true;
     s.out.push_back(SendDrain{i, status.incarnation});
+    FACET_CRASH_POINT("drain.telling");
   }
 }
 

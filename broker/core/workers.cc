@@ -10,6 +10,7 @@
 #include "broker/core/rules.h"
 #include "broker/core/takeover.h"
 #include "broker/core/worker_steps.h"
+#include "common/base/crash_point.h"
 
 namespace facet::core {
 namespace {
@@ -220,7 +221,9 @@ void worker_dead(CoreState& s, const WorkerDead& dead) {
     return;
   }
   count();
+  FACET_CRASH_POINT("death.received");
   bury(s, dead.worker, dead.own_fault, true);
+  FACET_CRASH_POINT("death.requeued");
 }
 
 void worker_reaped(CoreState& s, const WorkerReaped& reaped) {
@@ -230,8 +233,10 @@ void worker_reaped(CoreState& s, const WorkerReaped& reaped) {
   if (is_current && is_alive(worker)) bury(s, reaped.worker, false, true);
   const auto grave = s.graves.find({reaped.worker, reaped.incarnation});
   if (grave == s.graves.end()) return;
+  FACET_CRASH_POINT("reap.received");
   for (LeaseId lease : grave->second.leases) unhold_lease(s, lease);
   s.graves.erase(grave);
+  FACET_CRASH_POINT("reap.freed");
   if (is_current && worker.status.state == WorkerState::kDead) {
     worker.status.state = WorkerState::kAbsent;
   }

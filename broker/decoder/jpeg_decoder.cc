@@ -9,6 +9,8 @@
 #include <jerror.h>
 #include <jpeglib.h>
 
+#include "common/base/crash_point.h"
+
 namespace facet {
 namespace {
 
@@ -92,6 +94,7 @@ void read_rows(JpegJob& job, const ImageInfo& info, OrientedRows& rows) {
     }
     if (is_cmyk) cmyk_to_rgb(job.line.get(), job.rgb.get(), info.stored_width);
     if (!in_place) rows.put(y, is_cmyk ? job.rgb.get() : job.line.get());
+    FACET_CRASH_POINT("decoder.row");
   }
   job.has_all_rows = true;
 }

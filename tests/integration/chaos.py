@@ -40,6 +40,7 @@ import chaos_books
 import chaos_schedule
 import pool_oracle
 from chaos_client import ChaosClient, run_load
+from chaos_host import HostWatch, reload
 from cli_harness import answers_of
 from pool_client import Client, Request
 from pool_daemon import Daemon, wait_ready
@@ -51,7 +52,8 @@ NUM_BIG = 6
 MIN_QUESTIONS = 200  # different ones; a quarter of the requests, which repeat them, if that is more
 MAX_QUESTIONS = 1000
 IN_FLIGHT = 84  # less than the credits of all workers: who loses its worker finds another
-STALL_S = 40.0  # nothing moved for so long: what is open is lost
+STALL_S = 120.0  # nothing moved for so long: what is open is lost
+LEAKS_S = 60.0  # until everything is back; 10 s of them records are kept for who may come back
 MIN_RETRIED = 0.3
 STALLED_HOST_S = 0.3  # woken up so late, we believe that others came late, too
 HAND = 1.4  # cards for each kill that is wanted: not every card finds its victim
@@ -155,7 +157,7 @@ class Run:
         self.seed = seed
         self.verdict = Verdict()
         self.leaked = {}
-        self.longest_stall_s = 0.0
+        self.host = HostWatch()
 
     def say(self, text):
         print(text, flush=True)
@@ -169,14 +171,15 @@ class Run:
                                    images, big, drift_every=2 if options.attacks else 7)
         bin_dir = with_broker(options.bin_dir, options.broker)
         config = dict(chaos_schedule.CONFIG, ring=RING)
-        if options.attacks:  # no broker dies, nobody comes back for its stream
-            config["broker"] = "record_ttl_s = 2"
+        config["supervisor"] += self.host.supervisor_lines()
         try:
             with Daemon(bin_dir, **config) as pool:
+                self.host.follow(pool)
                 self.ask_quietly(pool, questions)
                 figures = self.disturb(pool, questions)
                 if options.batch:
                     self.batch(pool, images)
+                self.host.stop()
                 self.count_leaks(pool)
                 if (code := pool.stop()) != 0:
                     self.leaked["exit code of facetd"] = (0, code)
@@ -185,6 +188,7 @@ class Run:
                 figures["innocent"] = len(self.verdict.innocent)
                 figures |= {"changed": len(self.verdict.changed), "leaked": len(self.leaked)}
         finally:
+            self.host.stopping.set()
             if bin_dir != options.bin_dir:
                 shutil.rmtree(bin_dir)
         return figures
@@ -219,10 +223,13 @@ class Run:
             request.is_big = request.images[:1] and request.images[0] in self.big
         cards = chaos_schedule.ATTACKS if options.attacks else chaos_schedule.DECK
         hand = chaos_schedule.deal(cards, round(HAND * options.kills), random.Random(self.seed))
-        schedule = chaos_schedule.Schedule(pool, hand, self.seed, len(requests))
+        schedule = chaos_schedule.Schedule(pool, hand, self.seed, len(requests), self.host,
+                                           0.0 if options.attacks else
+                                           chaos_schedule.WANTED_RETRIED)
         clients = [ChaosClient(pool.socket_path, watches) for watches in (True, True, False)]
 
         def on_turn(num_finished):
+            schedule.num_retried = sum(client.num_retried for client in clients)
             schedule.num_finished = num_finished
             if schedule.cancel_wanted.is_set():
                 schedule.cancel_wanted.clear()
@@ -251,7 +258,6 @@ class Run:
         statuses = clients[0].statuses
         last = self.watcher_status()
         statuses[last["epoch"]] = last
-        self.longest_stall_s = schedule.longest_stall_s
         verdict.judge_broker(statuses, schedule, self.num_hung(read_log(pool), "broker"))
         retried = sum(r.done is not None and r.done["attempts"] > 1 for r in requests)
         most = max((r.done["attempts"] for r in requests if r.done), default=0)
@@ -269,20 +275,28 @@ class Run:
 
     def num_hung(self, log, program):
         """How many missed a deadline without a signal of ours, where that is the host's doing."""
-        if self.longest_stall_s < STALLED_HOST_S:
+        if self.host.longest_stall_s < STALLED_HOST_S:
             return 0
         hung = [line for line in log if f" facetd {program}" in line and " hangs: " in line]
-        self.say(f"the host stalled for {self.longest_stall_s:.2f} s: {program}s ended as hung: "
-                 f"{len(hung)}")
+        self.say(f"the host stalled for {self.host.longest_stall_s:.2f} s: {program}s ended as "
+                 f"hung: {len(hung)}")
         return len(hung)
 
     def watcher_status(self):
         self.watcher.close()  # it does not follow a new broker
         self.watcher = Client(self.path)
-        return self.watcher.status(timeout_s=15)
+        return self.watcher.status(timeout_s=60)
 
     def count_leaks(self, pool):
-        self.leaked = chaos_books.leaks(pool, self.watcher, self.before, timeout_s=40)
+        """Finished requests keep their records, and nothing else; then not even these, which a
+        new broker finds and must let go."""
+        self.leaked = chaos_books.leaks(pool, self.watcher, self.before, LEAKS_S,
+                                        but=chaos_books.OF_FINISHED)
+        if not reload(pool, chaos_schedule.TIME_TO_LIVE, "record_ttl_s = 0"):
+            raise AssertionError("the records' time to live cannot be changed")
+        os.kill(pool.broker(), signal.SIGKILL)
+        self.watcher_status()
+        self.leaked |= chaos_books.leaks(pool, self.watcher, self.before, LEAKS_S)
 
     def batch(self, pool, images):
         """`facet batch` over a folder, undisturbed and disturbed: the same lines."""
@@ -293,7 +307,7 @@ class Run:
             quiet = run_batch(pool, pictures, os.path.join(folder, "quiet.jsonl"))
             hand = chaos_schedule.deal({"kill worker": 8, "kill decoder": 1, "kill child": 2,
                                         "kill broker": 1}, 12, random.Random(self.seed))
-            schedule = chaos_schedule.Schedule(pool, hand, self.seed, 0)
+            schedule = chaos_schedule.Schedule(pool, hand, self.seed, 0, self.host)
             schedule.start()
             disturbed = run_batch(pool, pictures, os.path.join(folder, "disturbed.jsonl"))
             schedule.stopping.set()

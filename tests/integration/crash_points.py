@@ -1,13 +1,14 @@
 """Every step at which a process can die, and one dying or stopping there: real processes.
 
     crash_points.py BIN_DIR [--seed N] [--points a,b] [--actions kill,stop] [--stop-s 30]
-                    [--daemons 3]
+                    [--deadline-s N] [--daemons 3]
 
 BIN_DIR: the programs with crash points (tests/crash_points). In each round one process is caught at
 one point, in the midst of a mixed load, and killed, or stopped for longer than its deadline allows
-(deadlines are configured short; with --stop-s 30 they are the defaults). Every answer must be the
+(deadlines are configured short; with --stop-s 30 they are the defaults, by which a broker is ended
+after 10 s; with --deadline-s 60 as well it goes on after 30 s). Every answer must be the
 computed one, and everything must be back afterwards: nothing lost, doubled, changed or leaked.
-Points of recovery are met after a kill of the broker, so those rounds kill a second one.
+Points of recovery are met after a death or a restart, so those rounds begin with one.
 The rounds are shared by some daemons side by side, because most of their time they wait.
 """
 
@@ -17,6 +18,7 @@ import os
 import random
 import shutil
 import signal
+import subprocess
 import sys
 import time
 
@@ -27,9 +29,14 @@ from pool_case import jpeg
 from pool_client import Client, Request
 from pool_daemon import Daemon, count_fds, state_of, wait_until
 
-# Points that are met only after a broker has died.
-AFTER_A_BROKER = ("recovery.", "takeover.", "ledger.attach", "hello.", "resume.",
-                  "worker.broker_lost", "worker.hello", "worker.resumed")
+# Points that are met only after something has happened.
+AFTER_A = {
+    "broker": ("recovery.", "takeover.", "ledger.attach", "hello.", "resume.",
+               "worker.broker_lost", "worker.hello", "worker.resumed"),
+    "worker": ("death.", "reap."),
+    "decoder": ("decode.lost", "decode.requeued"),
+    "restart": ("drain.",),
+}
 # Points that a load as short as this may never meet: an end of a record.
 MAY_BE_MET = {"ledger.erased"}
 # Every point that the load must meet: a point that is gone or misspelt is a failure.
@@ -38,11 +45,12 @@ ring.reserving ring.reserved ring.publishing ring.published ring.retired ring.fr
 ledger.attaching ledger.attached ledger.publishing ledger.published ledger.appending
 ledger.appended ledger.finishing ledger.finished ledger.progress upload.chunk
 dispatch.recorded dispatch.sent cancel.sent client.told decode.sent decode.replied ack.sent
-hello.received resume.sent
+hello.received resume.sent death.received death.requeued reap.received reap.freed
+decode.lost decode.requeued drain.received drain.telling
 takeover.received recovery.workers recovery.record recovery.pixels recovery.freed recovery.ready
 worker.broker_lost worker.hello worker.hello_sent worker.resumed worker.dispatch worker.opened
 worker.stepped worker.reported worker.acknowledged worker.cancelled
-decoder.job decoder.child decoder.decoded decoder.reply
+decoder.job decoder.child decoder.row decoder.decoded decoder.reply
 """.split()
 
 SHORT = ("step_deadline_ms = 1000\nidle_deadline_ms = 1000\nbroker_deadline_ms = 1000\n"
@@ -55,12 +63,19 @@ SHORT_STOP_LIMIT_S = 30.0  # by then a stopped process has been ended, with dead
 class Round:
     """A daemon, a client, and what is checked after each load."""
 
-    def __init__(self, bin_dir, rng, stop_s):
+    def __init__(self, bin_dir, rng, stop_s, deadline_s):
         self.rng = rng
         self.stop_s = stop_s
+        self.restart = None  # `facet restart` of a worker, while it runs
+        deadlines = ""
+        if deadline_s:
+            deadlines = "".join(f"{name}_deadline_ms = {round(deadline_s * 1000)}\n"
+                                for name in ("step", "idle", "broker"))
+        elif not stop_s:
+            deadlines = SHORT
         self.daemon = Daemon(bin_dir, workers=2, worker="echo.token_us = 3000\ncredits = 4",
                              supervisor="restart_backoff_ms = 50\nrestart_backoff_max_ms = 200\n" +
-                             ("" if stop_s else SHORT),
+                             deadlines,
                              decoder="" if stop_s else "cpu_seconds = 1")
         points = os.path.join(self.daemon.folder, "points")
         self.table = CrashTable(points)
@@ -115,8 +130,22 @@ class Round:
         """There is a record that a next broker would find."""
         return any(r.accepted and not r.finished for r in self.client.requests.values())
 
+    def let_happen(self, what):
+        """Ends a process, or has a worker restarted by an operator, which goes on meanwhile."""
+        if what == "restart":
+            self.restart = subprocess.Popen(
+                [os.path.join(self.daemon.bin_dir, "facet"), "restart", "--worker", "0",
+                 "--config", self.daemon.config], stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            return
+        program = {"worker": "facet-worker-echo"}.get(what, f"facet-{what}")
+        os.kill(self.rng.choice(self.daemon.pids(program)), signal.SIGKILL)
+
     def assert_whole(self):
         """Everything is back where it was."""
+        if self.restart is not None:
+            wait_until(lambda: self.restart.poll() is not None, 120, "the restart's end")
+            self.restart = None
         self.wait_ready()
 
         def rests():
@@ -133,14 +162,13 @@ class Round:
 
     def catch(self, point, action, nth):
         """One round: the nth hit of the point ends in `action`. Returns whether it was hit."""
-        kill_first = point.startswith(AFTER_A_BROKER)
-        deeds = {"caught": 0, "stopped": None, "killed_broker": False}
+        first = [what for what, points in AFTER_A.items() if point.startswith(points)]
+        deeds = {"caught": 0, "stopped": None}
         self.table.arm(point, nth)
 
         def turn():
-            if kill_first and not deeds["killed_broker"] and self.is_at_work():
-                deeds["killed_broker"] = True
-                os.kill(self.daemon.broker(), signal.SIGKILL)
+            if first and self.is_at_work():
+                self.let_happen(first.pop())
             if not deeds["caught"]:
                 deeds["caught"] = self.table.caught(point)
                 if not deeds["caught"]:
@@ -203,16 +231,17 @@ class Round:
 def play(options, seed, rounds, is_first):
     """Some of the rounds, one after the other, with a daemon of their own."""
     random.seed(seed)
-    current = Round(options.bin_dir, random.Random(seed), options.stop_s)
+    current = Round(options.bin_dir, random.Random(seed), options.stop_s, options.deadline_s)
     try:
-        # What a broker's replacement meets is met once, so that all points have a name.
-        broker = current.daemon.broker()
+        # All that can happen happens once, so that all points have a name.
+        for what in AFTER_A:
+            todo = [what]
 
-        def replace():
-            if current.is_at_work() and broker in current.daemon.pids("facet-broker"):
-                os.kill(broker, signal.SIGKILL)
-        current.run_load(replace)
-        current.assert_whole()
+            def begin(todo=todo):
+                if todo and current.is_at_work():
+                    current.let_happen(todo.pop())
+            current.run_load(begin)
+            current.assert_whole()
         met = current.table.entries()
         missing = [point for point in POINTS if point not in met]
         unknown = [point for point in met if point not in POINTS and point not in MAY_BE_MET]
@@ -248,6 +277,7 @@ def main():
     parser.add_argument("--points", default="")
     parser.add_argument("--actions", default="kill,stop")
     parser.add_argument("--stop-s", type=float, default=0.0)
+    parser.add_argument("--deadline-s", type=float, default=0.0)
     parser.add_argument("--daemons", type=int, default=3)
     options = parser.parse_args()
     seed = options.seed or random.SystemRandom().randrange(1 << 30)
