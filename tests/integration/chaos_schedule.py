@@ -218,7 +218,7 @@ class Schedule(threading.Thread):
 
     def kill_busy_worker(self):
         """Whoever lives longest has had the time to be given as many requests as it can hold."""
-        oldest = min(self.pool.workers(), key=started_at)
+        oldest = sorted(self.pool.workers(), key=started_at)[0]
         return self.kill("worker", Victim(oldest, self.pool.process.pid))
 
     def stop_worker(self):

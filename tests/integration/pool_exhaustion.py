@@ -1,25 +1,32 @@
-"""Real shortages: ring, ledger, /dev/shm, disk and descriptors, and a wall clock that jumps.
+"""Real shortages: ring, ledger, /dev/shm, disk and descriptors; readers that stall; a wall
+clock that jumps.
 
     pool_exhaustion.py BIN_DIR CLOCK_SHIM [unittest arguments]
 
 CLOCK_SHIM: the library of clock_shim.c.
 """
 
+import errno
 import json
 import os
 import random
 import shutil
 import socket
+import stat
 import subprocess
 import sys
 import tempfile
 import time
 
+import msgpack
+import zmq
+
 from pool_case import SEED, PoolTest, jpeg, run_tests
-from pool_client import Request
+from pool_client import Request, generate_message
 from pool_daemon import count_fds, wait_until
 from pool_images import big_noise_png, mixed_images, write_folder
 
+NUM_STALLED = 4
 # Mounts of its own; root of its own where we are not root.
 UNSHARE = ["unshare", "-m"] if os.geteuid() == 0 else ["unshare", "-rm"]
 
@@ -131,37 +138,110 @@ class Descriptors(PoolTest):
             self.assertFalse(os.path.exists(config.name + ".run"))
 
     def test_connection_flood_at_the_fewest_descriptors(self):
-        """Connections beyond what there are descriptors for are cut; who is at work goes on."""
+        """At each listener there is: connections beyond what there are descriptors for are cut; who
+        is at work goes on, and the listener serves again afterwards."""
         daemon, client = self.pool(through=["prlimit", "--nofile=404:404"], workers=2,
                                    worker="echo.token_us = 10000", broker="max_clients = 20")
+        folder = os.path.dirname(daemon.socket_path)
+        listeners = [entry.path for entry in os.scandir(folder)
+                     if stat.S_ISSOCK(entry.stat(follow_symlinks=False).st_mode)]
+        self.assertIn(daemon.socket_path, listeners)
         before = count_fds(daemon.process.pid)
-        requests = [client.submit(Request(f"{i}", [jpeg()], {"max_tokens": 100,
-                                                             "ignore_eos": True}))
+        for path in sorted(listeners):
+            with self.subTest(listener=os.path.basename(path)):
+                self.flood(path, client)
+                wait_until(lambda: count_fds(daemon.process.pid) <= before, 20,
+                           "descriptors are back")
+                self.assertEqual(self.outcome(self.facet(daemon, "reload"))[0], 0)
+        self.wait_ready(client, 2)
+        self.assert_rests(client)
+        print(f"{len(listeners)} listeners, epoch {client.status()['epoch']}, resubmits "
+              f"{client.num_resubmits}", flush=True)
+
+    def flood(self, path, client):
+        requests = [client.submit(Request(f"{path} {i}", [jpeg()], {"max_tokens": 60,
+                                                                    "ignore_eos": True}))
                     for i in range(10)]
         client.poll_until(lambda: all(r.tokens for r in requests), 20)
         flood = []
         for _ in range(800):
-            one = socket.socket(socket.AF_UNIX)
-            one.setblocking(False)
-            try:
-                one.connect(daemon.socket_path)
-                one.send(b"\xff" + bytes(8) + b"\x7f")
-            except OSError:
-                pass
-            flood.append(one)
+            flood.append(connect_to(path))
             client.poll(0)
         client.poll_until(lambda: all(r.finished for r in requests), 60)
         for request in requests:
             self.assert_answer(request)
         for one in flood:
             one.close()
-        later = Request("later", [jpeg()], {"max_tokens": 5, "ignore_eos": True})
+        later = Request(f"{path} later", [jpeg()], {"max_tokens": 5, "ignore_eos": True})
         client.run([later], timeout_s=30)
         self.assert_answer(later)
-        self.wait_ready(client, 2)
+
+
+def connect_to(path):
+    """A connection that has said nonsense, as far as there is room for it."""
+    for kind in (socket.SOCK_STREAM, socket.SOCK_SEQPACKET):
+        one = socket.socket(socket.AF_UNIX, kind)
+        one.setblocking(False)
+        try:
+            one.connect(path)
+            one.send(b"\xff" + bytes(8) + b"\x7f")
+        except OSError as error:
+            if error.errno == errno.EPROTOTYPE:
+                one.close()
+                continue
+        return one
+    raise AssertionError(f"{path}: neither a stream nor packets")
+
+
+def resident_bytes(pid):
+    with open(f"/proc/{pid}/statm", encoding="ascii") as file:
+        words = file.read().split()
+    return (int(words[1]) - int(words[2])) * os.sysconf("SC_PAGE_SIZE")  # without shared pages
+
+
+class Readers(PoolTest):
+    def test_stalled_readers(self):
+        """Clients that read nothing, and ones that stop reading, hold up nobody and cost no memory
+        beyond their sockets' bounds; who comes back finds the answer, and all is as before."""
+        daemon, client = self.pool(workers=2, worker="echo.token_us = 0")
+        client.run([Request("before", [], {"max_tokens": 5})])
+        broker = daemon.broker()
+        fds, memory = count_fds(broker), resident_bytes(broker)
+        stalled, asked = [], []
+        for number in range(NUM_STALLED):
+            deaf = zmq.Context.instance().socket(zmq.DEALER)
+            deaf.setsockopt(zmq.LINGER, 0)
+            deaf.setsockopt(zmq.RCVHWM, 1)
+            deaf.setsockopt(zmq.RCVBUF, 4096)
+            deaf.connect("ipc://" + daemon.socket_path)
+            stalled.append(deaf)
+            asked.append(Request(f"stalled {number}", [],
+                                 {"max_tokens": 16000, "ignore_eos": True}))
+            deaf.send(msgpack.packb(generate_message(asked[-1])))
+            if number % 2:  # reads a little, then no more
+                self.assertTrue(deaf.poll(20_000))
+                deaf.recv()
+        requests = [Request(f"{i}", [jpeg()], {"max_tokens": 50}) for i in range(60)]
+        client.run(requests)
+        for request in requests:
+            self.assert_answer(request)
+        wait_until(lambda: client.status()["requests"]["running"] == 0, 60, "all are answered")
+        status = client.status()
+        self.assertGreater(status["counters"]["client_blocked"], 0)
+        self.assertEqual(status["clients"]["connections"], NUM_STALLED + 1)
+        grown = resident_bytes(broker) - memory
+        self.assertLess(grown, 64 << 20)
+        for deaf in stalled:
+            deaf.close()
+        for request in asked[:2]:
+            client.attach(request, 0)
+        client.poll_until(lambda: all(r.finished for r in asked[:2]), 30)
+        for request in asked[:2]:
+            self.assert_answer(request)
+        wait_until(lambda: count_fds(broker) <= fds, 20, "the broker's descriptors are back")
+        self.assertEqual(daemon.broker(), broker)
         self.assert_rests(client)
-        wait_until(lambda: count_fds(daemon.process.pid) <= before, 10, "descriptors are back")
-        print(f"epoch {client.status()['epoch']}, resubmits {client.num_resubmits}", flush=True)
+        print(f"{grown >> 10} KiB more for {NUM_STALLED} stalled readers", flush=True)
 
 
 class Clock(PoolTest):

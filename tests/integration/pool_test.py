@@ -9,7 +9,6 @@ import random
 import time
 
 import msgpack
-import zmq
 
 from pool_case import SEED, Hostile, PoolTest, jpeg, png_header, run_tests
 from pool_client import Client, Request, generate_message
@@ -278,29 +277,6 @@ class Damage(PoolTest):
         self.assertEqual(daemon.broker(), broker)
         hostile.close()
         stranger.close()
-
-    def test_a_client_that_never_reads_does_not_slow_others(self):
-        daemon, client = self.pool(workers=1, worker="echo.token_us = 0")
-        deaf = zmq.Context.instance().socket(zmq.DEALER)
-        deaf.setsockopt(zmq.LINGER, 0)
-        deaf.setsockopt(zmq.RCVHWM, 1)
-        deaf.connect("ipc://" + daemon.socket_path)
-        lost = [Request(f"deaf {i}", [], {"max_tokens": 16000, "ignore_eos": True})
-                for i in range(4)]
-        for request in lost:
-            deaf.send(msgpack.packb(generate_message(request)))
-        requests = [Request(f"{i}", [], {"max_tokens": 50}) for i in range(50)]
-        client.run(requests)
-        for request in requests:
-            self.assert_answer(request)
-        wait_until(lambda: client.status()["requests"]["running"] == 0, 60, "the deaf one's finish")
-        self.assertGreater(client.status()["counters"]["client_blocked"], 0)
-        hearing = Client(daemon.socket_path)
-        self.addCleanup(hearing.close)
-        hearing.attach(lost[0], 0)
-        hearing.poll_until(lambda: lost[0].finished, 20)
-        self.assert_answer(lost[0])
-        deaf.close()
 
 
 if __name__ == "__main__":
