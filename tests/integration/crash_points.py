@@ -207,6 +207,9 @@ class Round:
         assert not request.finished, request.done
         deed(self.table.caught(point))
 
+    def wait_for_end(self, broker):
+        wait_until(lambda: broker not in self.daemon.pids("facet-broker"), 30, "its end")
+
     def record_that_ends_brokers(self):
         """Two own-fault deaths with it in hand quarantine it; deaths from outside never do."""
         point = "dispatch.recorded"
@@ -214,14 +217,17 @@ class Round:
         for number in (signal.SIGKILL, signal.SIGSEGV, signal.SIGABRT, signal.SIGKILL):
             def kill(pid, number=number):
                 os.kill(pid, number)
-                wait_until(lambda: pid not in self.daemon.pids("facet-broker"), 10, "its end")
+                self.wait_for_end(pid)
                 self.table.release(point)
             self.catch_broker(innocent, point, kill)
         self.client.run([innocent], timeout_s=60)
         assert innocent.done["finish_reason"] in ("stop", "length"), innocent.done
         guilty = Request("guilty", [self.images[1]], {"max_tokens": 20})
         for _ in range(2):
-            self.catch_broker(guilty, point, lambda pid: self.table.release(point, aborts=True))
+            def fail(pid):
+                self.table.release(point, aborts=True)
+                self.wait_for_end(pid)
+            self.catch_broker(guilty, point, fail)
         self.client.poll_until(lambda: guilty.finished, 60)
         assert guilty.done["code"] == "quarantined", guilty.done
         assert "2 brokers" in guilty.done["message"], guilty.done
