@@ -26,7 +26,7 @@ from pool_client import Request, generate_message
 from pool_daemon import count_fds, wait_until
 from pool_images import big_noise_png, mixed_images, write_folder
 
-NUM_STALLED = 4
+NUM_STALLED = 3
 # Mounts of its own; root of its own where we are not root.
 UNSHARE = ["unshare", "-m"] if os.geteuid() == 0 else ["unshare", "-rm"]
 
@@ -216,16 +216,16 @@ class Readers(PoolTest):
             deaf.connect("ipc://" + daemon.socket_path)
             stalled.append(deaf)
             asked.append(Request(f"stalled {number}", [],
-                                 {"max_tokens": 16000, "ignore_eos": True}))
+                                 {"max_tokens": 10000, "ignore_eos": True}))
             deaf.send(msgpack.packb(generate_message(asked[-1])))
             if number % 2:  # reads a little, then no more
                 self.assertTrue(deaf.poll(20_000))
                 deaf.recv()
-        requests = [Request(f"{i}", [jpeg()], {"max_tokens": 50}) for i in range(60)]
+        requests = [Request(f"{i}", [jpeg()], {"max_tokens": 50}) for i in range(30)]
         client.run(requests)
         for request in requests:
             self.assert_answer(request)
-        wait_until(lambda: client.status()["requests"]["running"] == 0, 60, "all are answered")
+        wait_until(lambda: client.status()["requests"]["running"] == 0, 100, "all are answered")
         status = client.status()
         self.assertGreater(status["counters"]["client_blocked"], 0)
         self.assertEqual(status["clients"]["connections"], NUM_STALLED + 1)
