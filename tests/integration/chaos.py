@@ -243,9 +243,18 @@ class Run:
             schedule.stopping.set()
             schedule.join()
         seconds = time.monotonic() - started
+        if any(client.open for client in clients):
+            self.print_state(pool, clients)
         if schedule.error is not None:
             raise schedule.error
         return self.sum_up(pool, clients, schedule, requests, questions, seconds)
+
+    def print_state(self, pool, clients):
+        """Of a run in which nothing moves any more."""
+        for client in clients:
+            print(client.why_open(), flush=True)
+        print(json.dumps(list(clients[0].statuses.values())[-1:], indent=1), flush=True)
+        print(pool.log_tail(200), flush=True)
 
     def sum_up(self, pool, clients, schedule, requests, questions, seconds):
         verdict = self.verdict

@@ -10,7 +10,12 @@ from pool_client import Client, ProtocolViolation
 
 SILENCE_S = 3.0  # without a message at all, or about a request
 NO_ANSWER_S = 6.0  # to a `generate`
+MOST_DOUBLINGS = 4  # of either, while nothing comes: a host may be too busy for so many repeats
 LONGEST_TURN_S = 0.5  # one that took longer: the host did not let us run
+
+
+def doubled(seconds, times):
+    return seconds * 2 ** max(0, min(times, MOST_DOUBLINGS))
 
 
 class ChaosClient(Client):
@@ -24,11 +29,13 @@ class ChaosClient(Client):
         self.violations = []
         self.statuses = {}  # the last of each epoch
         self.num_reconnects = 0
+        self.num_in_vain = 0  # reconnections since anything came about a request
         self.num_retried = 0  # of those that are finished: took more than one attempt
 
     def submit(self, request):
         request.sent = time.monotonic()
         request.epoch = None
+        request.num_sent = getattr(request, "num_sent", 0) + 1
         self.open[request.id] = request
         return super().submit(request)
 
@@ -38,11 +45,13 @@ class ChaosClient(Client):
             self.submit(request)
             return
         request.sent, request.epoch = time.monotonic(), None
+        request.num_sent += 1
         self.attach(request, len(request.tokens))
 
     def reconnect(self):
         self.close()
         self.num_reconnects += 1
+        self.num_in_vain += 1
         self.connect()
         self.last_heard = time.monotonic()
         for request in list(self.open.values()):
@@ -67,16 +76,25 @@ class ChaosClient(Client):
         if self.is_cut_off() or self.must_reconnect(now):
             self.reconnect()
 
+    def why_open(self):
+        now = time.monotonic()
+        return "\n".join(
+            f"{r.id.hex()}: accepted {r.accepted}, {len(r.tokens)} tokens, epoch {r.epoch}, sent "
+            f"{now - r.sent:.1f} s ago, refused {r.num_refusals} times, last {r.refused}"
+            for r in self.open.values()) + f"\nheard {now - self.last_heard:.1f} s ago"
+
     def must_reconnect(self, now):
         waiting = [r for r in self.open.values() if r.retry_at is None]
         if not waiting:
             self.last_heard = now
-        if now - self.last_heard > SILENCE_S:
+        silence_s = doubled(SILENCE_S, self.num_in_vain)
+        if now - self.last_heard > silence_s:
             return True
         for request in waiting:
-            if request.epoch is None and now - request.sent > NO_ANSWER_S:
-                return True
-            if request.epoch is not None and now - request.heard > SILENCE_S:
+            if request.epoch is None:
+                if now - request.sent > doubled(NO_ANSWER_S, request.num_sent - 1):
+                    return True
+            elif now - request.heard > silence_s:
                 return True
         return False
 
@@ -106,9 +124,15 @@ class ChaosClient(Client):
     def on_accepted(self, request, message):
         super().on_accepted(request, message)
         request.epoch, request.heard = message["epoch"], self.last_heard
+        request.num_sent = self.num_in_vain = 0
+
+    def on_refused(self, request, message):
+        super().on_refused(request, message)
+        request.num_sent = self.num_in_vain = 0
 
     def on_tokens(self, request, message):
         request.heard = self.last_heard
+        self.num_in_vain = 0
         super().on_tokens(request, message)
 
 
