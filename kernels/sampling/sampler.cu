@@ -118,7 +118,7 @@ __device__ void write_logprobs(Block& block, const T* logits, int vocab, int cou
       sum_in_order(block, vocab, [&](int i) { return mass_of(logit(i), best); });
   const double norm = best + log(static_cast<double>(sum) * 0x1.0p-44);
   const auto logprob = [&](int i) {
-    return isinf(best) ? NAN : static_cast<float>(static_cast<double>(logit(i)) - norm);
+    return static_cast<float>(static_cast<double>(logit(i)) - norm);
   };
   if (count > vocab) count = vocab;
   for (int n = 0; n < count; ++n) {
@@ -174,18 +174,18 @@ __global__ void __launch_bounds__(kThreads, 1)
   score.temperature = lane.temperature > 0.0F ? lane.temperature : 1.0F;
   score.bans_end = lane.num_observed < lane.min_tokens && shape.num_eos > 0;
 
-  bool saw_nan = false;
+  bool saw_bad = false;
   const bool is_plain = !has_penalties && !score.bans_end && score.temperature == 1.0F;
-  const Best best = is_plain ? best_of_logits(block, logits, shape.vocab, saw_nan)
+  const Best best = is_plain ? best_of_logits(block, logits, shape.vocab, saw_bad)
                              : best_of(
                                    block, shape.vocab,
                                    [&](int i) {
-                                     saw_nan |= isnan(to_float(logits[i]));
+                                     saw_bad |= !isfinite(to_float(logits[i]));
                                      return score(i);
                                    },
                                    kAbove);
-  if (__syncthreads_or(saw_nan ? 1 : 0) != 0) {
-    out.status = SampleStatus::kNanLogit;
+  if (__syncthreads_or(saw_bad ? 1 : 0) != 0) {
+    out.status = SampleStatus::kNotFinite;
     if (threadIdx.x == 0) args.out[row] = out;
     return;
   }

@@ -43,14 +43,13 @@ inline constexpr TokenState kAnsweredMask = 0x7fff;
 enum class SampleStatus : std::int32_t {
   kUnused = 0,  // row without a lane
   kOk = 1,
-  kNanLogit = 2,  // a logit was not a number: token is -1, the lane stays as it was
+  kNotFinite = 2,  // a logit was infinite or not a number: token is -1, the lane stays as it was
 };
 
 struct SampledToken {
   std::int32_t token = -1;
   SampleStatus status = SampleStatus::kUnused;
   // Where the lane asks for it: of the model's own distribution, before penalties and temperature.
-  // NaN where the largest logit is infinite.
   float logprob = 0.0F;
   std::int32_t num_top = 0;  // entries of top_ids and top_logprobs, the most likely first
 };

@@ -92,16 +92,17 @@ __device__ __forceinline__ Best best_of(Block& block, int vocab, const Score& sc
   return best_of_threads(block, best);
 }
 
-// The best logit, read 16 bytes at a time where the row is aligned; a NaN is noted.
+// The best logit, read 16 bytes at a time where the row is aligned; one that is not finite is
+// noted.
 template <class T>
 __device__ __forceinline__ Best best_of_logits(Block& block, const T* logits, int vocab,
-                                               bool& saw_nan) {
+                                               bool& saw_bad) {
   constexpr int kSize = Vec<T>::kSize;
   const bool aligned = reinterpret_cast<std::uintptr_t>(logits) % sizeof(Vec<T>) == 0;
   const int vecs = aligned ? vocab / kSize : 0;
   std::uint64_t best = 0;
   const auto take = [&](float logit, int i) {
-    saw_nan |= isnan(logit);
+    saw_bad |= !isfinite(logit);
     const std::uint64_t packed = packed_of(logit, i);
     if (packed > best) best = packed;
   };

@@ -63,14 +63,14 @@ struct Running {
   int steps_left = 0;
   int prefills_left = 0;  // chunks that choose nothing yet
   bool has_begun = false;
-  bool is_nan_at_end = false;
+  bool is_bad_at_end = false;
 };
 
 struct Row {
   std::shared_ptr<Running> running;
   std::uint32_t answer_index = 0;
   std::int32_t at = 0;
-  bool is_nan = false;
+  bool is_bad = false;
 };
 
 class Load {
@@ -99,7 +99,7 @@ class Load {
     while (!in_flight_.empty()) collect();
   }
 
-  Size num_compared = 0, num_draws = 0, num_differ = 0, num_nan = 0, num_begun = 0, num_top = 0;
+  Size num_compared = 0, num_draws = 0, num_differ = 0, num_bad = 0, num_begun = 0, num_top = 0;
 
  private:
   struct Step {
@@ -124,7 +124,7 @@ class Load {
     running->next_index = running->sampler->num_observed();
     running->steps_left = 1 + static_cast<int>(random_() % 12);
     running->prefills_left = static_cast<int>(random_() % 3);
-    running->is_nan_at_end = random_() % 8 == 0;
+    running->is_bad_at_end = random_() % 8 == 0;
     ++num_begun;
     return running;
   }
@@ -147,10 +147,10 @@ class Load {
       chunk.answer_index = running->next_index++;
       --running->steps_left;
       Row row{running, chunk.answer_index, next_row++,
-              running->steps_left == 0 && running->is_nan_at_end};
+              running->steps_left == 0 && running->is_bad_at_end};
       row_lane[static_cast<Size>(row.at)] = lane;
       auto logits = random_logits(dtype_, random_);
-      if (row.is_nan) logits[random_() % kVocab] = NAN;
+      if (row.is_bad) logits[random_() % kVocab] = one_of(random_, {NAN, INFINITY, -INFINITY});
       std::ranges::copy(logits, step->logits.begin() + std::ptrdiff_t{row.at} * kVocab);
       if (running->steps_left == 0) running = nullptr;  // the lane is another's from here on
       step->rows.push_back(std::move(row));
@@ -163,8 +163,9 @@ class Load {
   void send(Step& step, const std::vector<std::int32_t>& row_lane, std::int32_t count) {
     std::vector<std::uint16_t> narrow;
     const void* from = step.logits.data();
-    if (dtype_ == DType::kBf16) {
-      for (const float x : step.logits) narrow.push_back(kernels::to_bf16(x));
+    if (dtype_ != DType::kFp32) {
+      auto* const narrowed = dtype_ == DType::kFp16 ? kernels::to_fp16 : kernels::to_bf16;
+      for (const float x : step.logits) narrow.push_back(narrowed(x));
       from = narrow.data();
     }
     void* const logits = logits_[step.slot].get();
@@ -197,10 +198,10 @@ class Load {
     const auto logits = std::span(step.logits).subspan(static_cast<Size>(row.at) * kVocab, kVocab);
     const ChosenToken want = choose_on_host(logits, chunk, scratch);
     const ChosenToken got = sampler_.result(step.slot, row.at, sampler.num_logprobs());
-    ASSERT_EQ(got.saw_nan, row.is_nan);
-    ASSERT_EQ(got.saw_nan, want.saw_nan);
-    num_nan += got.saw_nan;
-    if (got.saw_nan) return;
+    ASSERT_EQ(got.not_finite, row.is_bad);
+    ASSERT_EQ(got.not_finite, want.not_finite);
+    num_bad += got.not_finite;
+    if (got.not_finite) return;
     ++num_compared;
     const bool draws = sampler.params().temperature > 0.0;
     num_draws += draws;
@@ -234,16 +235,16 @@ class Load {
 };
 
 TEST(DeviceSampler, EqualsTheEnginesUnderLoad) {
-  for (const DType dtype : {DType::kBf16, DType::kFp32}) {
+  for (const DType dtype : {DType::kBf16, DType::kFp16, DType::kFp32}) {
     Load load(dtype, kernels::next_seed());
     load.run(1500);
-    std::printf("%s: %zu sequences, %zu tokens, %zu of %zu draws differ, %zu top, %zu NaN\n",
+    std::printf("%s: %zu sequences, %zu tokens, %zu of %zu draws differ, %zu top, %zu not finite\n",
                 kernels::name_of(dtype).c_str(), load.num_begun, load.num_compared, load.num_differ,
-                load.num_draws, load.num_top, load.num_nan);
+                load.num_draws, load.num_top, load.num_bad);
     EXPECT_GT(load.num_begun, 500U);
     EXPECT_GT(load.num_compared, 3000U);
     EXPECT_GT(load.num_top, 5000U);
-    EXPECT_GT(load.num_nan, 10U);
+    EXPECT_GT(load.num_bad, 10U);
     EXPECT_LE(load.num_differ, 1 + load.num_draws / 1000);  // the number falls on a boundary
   }
 }

@@ -129,7 +129,7 @@ std::vector<float> logits_of(DType dtype, Size vocab, std::mt19937& random,
     logits[random() % std::min<Size>(vocab, 40)] = round_to(dtype, 8.0F + normal(random) / 2);
   for (const std::int32_t end : ends)
     if (static_cast<Size>(end) < vocab) logits[static_cast<Size>(end)] = 17.0F;
-  if (vocab > 8) logits[7] = -kInfinity;
+  if (vocab > 8) logits[7] = round_to(dtype, -60000.0F);
   return logits;
 }
 
@@ -259,24 +259,31 @@ TEST(Sampler, Edges) {
   OneRow row;
   row.logits.assign(5000, 1.0F);
   EXPECT_EQ(row.sample().token, 0);  // the lowest of equals
-  row.logits.assign(5000, -kInfinity);
-  row.lane.temperature = 1.0F;
+  row.logits.assign(5000, -3e38F);
+  row.lane.temperature = 0.5F;  // infinite scores of finite logits: the lowest of equals
   EXPECT_EQ(row.sample().token, 0);
-  row.logits[4321] = kInfinity;
+  row.logits[4321] = 3e38F;
   EXPECT_EQ(row.sample().token, 4321);
   row.logits.assign(5000, -0.0F);
   row.logits[11] = 0.0F;  // not above -0
   row.lane.temperature = 0.0F;
   EXPECT_EQ(row.sample().token, 0);
   EXPECT_EQ(row.lane.num_observed, 4U);
-  for (const Size at : {0, 31, 1024, 4999}) {
-    row.logits.assign(5000, 0.0F);
-    row.logits[at] = NAN;
-    const SampledToken got = row.sample();
-    EXPECT_EQ(got.status, SampleStatus::kNanLogit) << at;
-    EXPECT_EQ(got.token, -1);
-    EXPECT_EQ(row.lane.num_observed, 4U);  // the lane stays as it was
-  }
+}
+
+TEST(Sampler, ALogitThatIsNotFinite) {
+  OneRow row;
+  for (const float temperature : {0.0F, 0.7F})
+    for (const float logit : {NAN, kInfinity, -kInfinity})
+      for (const Size at : {0, 31, 1024, 4999}) {
+        row.logits.assign(5000, 0.0F);
+        row.logits[at] = logit;
+        row.lane.temperature = temperature;
+        const SampledToken got = row.sample();
+        EXPECT_EQ(got.status, SampleStatus::kNotFinite) << logit << " at " << at;
+        EXPECT_EQ(got.token, -1);
+        EXPECT_EQ(row.lane.num_observed, 0U);  // the lane stays as it was
+      }
 }
 
 // Equal scores and top_p: the lower indices are the tail, as in the engine.

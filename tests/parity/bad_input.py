@@ -211,7 +211,7 @@ class NanWeights(DaemonCase):
         for request in bad:
             code, message = self.error_of(request)
             self.assertEqual(code, "internal")
-            self.assertIn("not a number", message)
+            self.assertIn("not a finite number", message)
         self.assertEqual([p for p in map(goldens.problem, good) if p], [])
         self.assert_rests(client)
 

@@ -6,6 +6,7 @@
 #include <deque>
 #include <functional>
 #include <memory>
+#include <string>
 #include <unordered_map>
 #include <vector>
 
@@ -28,6 +29,7 @@ struct ModelEngineParts {
   std::unique_ptr<ModelRunner> runner;
   ProgressTick tick;             // called by every long phase
   std::function<Nanos()> clock;  // for deadlines; none: they are left to others
+  std::string not_finite_hint;   // behind kNotFiniteMessage
 };
 
 class ModelEngine final : public Engine {

@@ -205,9 +205,10 @@ Status ModelEngine::collect_oldest(Updates& updates) {
 }
 
 void ModelEngine::take_token(Active& active, const ChosenToken& chosen, Updates& updates) {
-  if (chosen.saw_nan) {
+  if (chosen.not_finite) {
     scheduler_.discard(active.sequence);
-    finish_error(active, Error(Code::kInternal, kNanLogitMessage), updates);
+    finish_error(active, Error(Code::kInternal, kNotFiniteMessage + parts_.not_finite_hint),
+                 updates);
     return;
   }
   FACET_CHECK(chosen.token >= 0 && chosen.token < parts_.sampling.vocab_size);

@@ -77,11 +77,12 @@ struct SequenceChunk {
 };
 
 // What a request hears whose token could not be chosen.
-inline constexpr const char* kNanLogitMessage = "the model computed a logit that is not a number";
+inline constexpr const char* kNotFiniteMessage =
+    "the model computed a logit that is not a finite number";
 
 struct ChosenToken {
   std::int32_t token = 0;
-  bool saw_nan = false;  // a logit was not a number: no token was chosen
+  bool not_finite = false;  // a logit was infinite or not a number: no token was chosen
   // When the sampler asks for logprobs: the chosen token's, and as many of the most likely ones,
   // best first, the lower id first on ties.
   float logprob = 0.0F;

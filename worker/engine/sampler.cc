@@ -129,8 +129,8 @@ void Sampler::apply_penalties(std::span<float> scores) const {
 
 Result<std::int32_t> Sampler::choose(std::span<const float> logits,
                                      std::vector<float>& scratch) const {
-  if (std::any_of(logits.begin(), logits.end(), [](float x) { return std::isnan(x); }))
-    return Error(Code::kInternal, kNanLogitMessage);
+  if (std::any_of(logits.begin(), logits.end(), [](float x) { return !std::isfinite(x); }))
+    return Error(Code::kInternal, kNotFiniteMessage);
   std::span<const float> scores = logits;
   if (changes_scores()) {
     scratch.assign(logits.begin(), logits.end());
@@ -193,7 +193,7 @@ ChosenToken choose_on_host(std::span<const float> logits, const SequenceChunk& c
   FACET_CHECK(chunk.sampler != nullptr && chunk.sampler->num_observed() == chunk.answer_index);
   ChosenToken chosen;
   const Result<std::int32_t> token = chunk.sampler->choose(logits, scratch);
-  chosen.saw_nan = !token;
+  chosen.not_finite = !token;
   if (!token) return chosen;
   chosen.token = *token;
   const std::int32_t count = chunk.sampler->num_logprobs();

@@ -35,7 +35,7 @@ class Sampler {
   void observe(std::int32_t token);
 
   // The token after those observed, a pure function of (params, prompt, observed, logits): the
-  // lowest index on ties. `scratch` is working memory. kInternal when a logit is NaN.
+  // lowest index on ties. `scratch` is working memory. kInternal when a logit is not finite.
   Result<std::int32_t> choose(std::span<const float> logits, std::vector<float>& scratch) const;
 
   std::uint32_t num_observed() const { return num_observed_; }

@@ -102,7 +102,7 @@ ChosenToken FakeRunner::choose(const SequenceChunk& chunk, Lane& lane) {
   SequenceChunk asked = chunk;
   asked.sampler = &*lane.sampler;
   ChosenToken chosen = choose_on_host(logits_, asked, scratch_);
-  lane.last = chosen.saw_nan ? 0 : chosen.token;  // a device would go on with something
+  lane.last = chosen.not_finite ? 0 : chosen.token;  // a device would go on with something
   lane.sampler->observe(lane.last);
   return chosen;
 }
@@ -221,6 +221,7 @@ FakeEngine make_fake_engine(const FakeOptions& options) {
   ModelEngineParts parts;
   parts.facts.max_model_len = options.max_model_len;
   parts.max_lanes = options.lanes;
+  parts.not_finite_hint = ", said the fake";
   parts.prefix_cache = options.prefix_cache;
   parts.input = std::make_unique<FakeInput>();
   fake.eos = parts.input->tokenizer().find("<|im_end|>");

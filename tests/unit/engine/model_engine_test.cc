@@ -191,6 +191,8 @@ TEST_P(ModelEngineTest, FailingEncoderAndNanEndOneSequence) {
   ASSERT_TRUE(fake.engine->add(text));
   outcomes = run(fake);
   EXPECT_EQ(outcomes[nan.id.hex()].end.kind, Kind::kError);
+  EXPECT_EQ(outcomes[nan.id.hex()].end.message,
+            "the model computed a logit that is not a finite number, said the fake");
   EXPECT_EQ(outcomes[text.id.hex()].ids, expected_answer(text, fake.eos));
 }
 

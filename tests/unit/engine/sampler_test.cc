@@ -64,11 +64,13 @@ TEST(Sampler, NoEndTokenBeforeTheMinimum) {
   EXPECT_EQ(choose(params, {1, 2, 3, 9}, {}, {0, 0}), 3);
 }
 
-TEST(Sampler, NanIsAnError) {
+TEST(Sampler, ALogitThatIsNotFiniteIsAnError) {
+  using Limits = std::numeric_limits<float>;
   Sampler sampler({}, kDefaults, {});
   std::vector<float> scratch;
-  const std::vector<float> logits{0, std::numeric_limits<float>::quiet_NaN(), 0, 0};
-  EXPECT_FALSE(sampler.choose(logits, scratch));
+  for (const float logit : {Limits::quiet_NaN(), Limits::infinity(), -Limits::infinity()})
+    EXPECT_FALSE(sampler.choose(std::vector<float>{0, logit, 0, 0}, scratch)) << logit;
+  EXPECT_EQ(*sampler.choose(std::vector<float>{0, -Limits::max(), 1, 0}, scratch), 2);
 }
 
 // Draws of a token at many places of the answer follow the probabilities.

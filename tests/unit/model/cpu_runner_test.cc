@@ -173,15 +173,15 @@ struct Steps {
     const Status done = runner->launch(chunks, kNoTick);
     EXPECT_TRUE(done) << done.error().message;
     const auto chosen = runner->collect();
-    saw_nan.clear();
-    for (const ChosenToken& token : *chosen) saw_nan.push_back(token.saw_nan);
+    not_finite.clear();
+    for (const ChosenToken& token : *chosen) not_finite.push_back(token.not_finite);
     return logits;
   }
 
   std::unique_ptr<ModelRunner> runner;
   SamplingDefaults defaults;
   std::vector<std::vector<float>> logits;
-  std::vector<bool> saw_nan;
+  std::vector<bool> not_finite;
 };
 
 std::vector<std::int32_t> tokens_of(std::uint32_t seed, std::size_t count) {
@@ -331,10 +331,10 @@ TEST_P(Company, NanReachesNobodyElse) {
   });
   Steps steps(config, sick.table, options_of(GetParam()));
   EXPECT_TRUE(same(want, run(steps, true)));
-  EXPECT_EQ(steps.saw_nan, (std::vector<bool>{false, true}));
+  EXPECT_EQ(steps.not_finite, (std::vector<bool>{false, true}));
   steps.step({{{199, 199, 199}, 0, {2}, {}}});  // NaN keys and values stay in block 2
   EXPECT_TRUE(same(want, run(steps, false)));
-  EXPECT_EQ(steps.saw_nan, (std::vector<bool>{false}));
+  EXPECT_EQ(steps.not_finite, (std::vector<bool>{false}));
 }
 
 INSTANTIATE_TEST_SUITE_P(Dtypes, Company, ::testing::Values(false, true));

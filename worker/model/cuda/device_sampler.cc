@@ -172,8 +172,8 @@ ChosenToken DeviceSampler::result(int slot, std::int32_t row, std::int32_t num_l
   const SampledToken& sampled = as<SampledToken>(host.out)[row];
   ChosenToken chosen;
   FACET_CHECK(sampled.status != kernels::SampleStatus::kUnused);
-  chosen.saw_nan = sampled.status == kernels::SampleStatus::kNanLogit;
-  if (chosen.saw_nan) return chosen;
+  chosen.not_finite = sampled.status == kernels::SampleStatus::kNotFinite;
+  if (chosen.not_finite) return chosen;
   chosen.token = sampled.token;
   if (num_logprobs < 0) return chosen;
   chosen.logprob = sampled.logprob;
