@@ -146,7 +146,7 @@ def main():
                         help="of a running daemon (also FACET_SOCKET); else a private one")
     parser.add_argument("--bin", default=os.path.join(ROOT, "build", "release", "bin"))
     parser.add_argument("--workers", type=int, default=1, help="of the private daemon")
-    parser.add_argument("--dtype", choices=("auto", "fp32", "bf16"), default="fp32",
+    parser.add_argument("--dtype", choices=("auto", "fp32", "bf16", "fp16"), default="fp32",
                         help="of the private daemon; transformers always computes in fp32")
     parser.add_argument("--in-flight", type=int, default=64)
     parser.add_argument("--backend", choices=("facet", "transformers"), default="facet")

@@ -4,7 +4,7 @@
 
 Called by make_fixtures.py. Greedy answers of 256 tokens by a plain loop of `generate`, one prompt
 at a time, in fp32 with eager attention; then one forward pass over prompt and answer gives the
-logits. In bf16 the sdpa and the eager path are recorded by how far they are from fp32.
+logits. In bf16 and fp16 the sdpa and the eager path are recorded by how far they are from fp32.
 """
 
 import argparse
@@ -114,13 +114,16 @@ def packed(values):
     return np.ascontiguousarray(scaled).view(np.uint8).reshape(-1, 4)[:, :3].tobytes()
 
 
-def load_bf16(directory, attention):
+NARROW = {"bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+def load_narrow(directory, attention, dtype):
     return transformers.Qwen2_5_VLForConditionalGeneration.from_pretrained(
-        directory, dtype=torch.bfloat16, attn_implementation=attention).eval()
+        directory, dtype=dtype, attn_implementation=attention).eval()
 
 
 class Spread:
-    """How far a bf16 path is from fp32, over the kept rows."""
+    """How far a path in fewer bits is from fp32, over the kept rows."""
 
     def __init__(self):
         self.max, self.sum, self.count = 0.0, 0.0, 0
@@ -133,6 +136,14 @@ class Spread:
 
     def report(self):
         return {"max": round(self.max, 6), "mean": round(self.sum / self.count, 6)}
+
+
+def add_spread(spread, models, inputs, ids, forced):
+    low = {n: forced_logits(m, inputs, ids) for n, m in models.items()}
+    for step in ROW_STEPS:
+        for name, values in low.items():
+            spread[name].add(values[step], forced[step])
+        spread["sdpa_eager"].add(low["sdpa"][step], low["eager"][step])
 
 
 def one_case(reference, sdpa, inputs):
@@ -153,9 +164,11 @@ def make(out, shape, count, seed):
     with tempfile.TemporaryDirectory() as directory:
         fixture.make(directory, 1, shape=shape, **SPELLING[shape])
         reference, sdpa = goldens.load(directory, "eager"), goldens.load(directory, "sdpa")
-        bf16 = {name: load_bf16(directory, name) for name in ("sdpa", "eager")}
+        narrow = {dtype: {name: load_narrow(directory, name, NARROW[dtype])
+                          for name in ("sdpa", "eager")} for dtype in NARROW}
         processor = transformers.AutoProcessor.from_pretrained(directory)
-        cases, apart, spread = [], 0.0, {n: Spread() for n in ("sdpa", "eager", "sdpa_eager")}
+        cases, apart = [], 0.0
+        spread = {dtype: {n: Spread() for n in ("sdpa", "eager", "sdpa_eager")} for dtype in NARROW}
         with open(os.path.join(folder, f"{shape}.logits"), "wb") as logits, \
                 open(os.path.join(folder, f"{shape}.rows"), "wb") as rows:
             for number in range(count):
@@ -165,12 +178,10 @@ def make(out, shape, count, seed):
                 apart = max(apart, float(other))
                 logits.write(packed(np.stack([chosen, probes], 1)))
                 if number < ROW_CASES:
-                    low = {n: forced_logits(m, inputs, ids) for n, m in bf16.items()}
                     for step in ROW_STEPS:
                         rows.write(packed(forced[step]))
-                        for name, values in low.items():
-                            spread[name].add(values[step], forced[step])
-                        spread["sdpa_eager"].add(low["sdpa"][step], low["eager"][step])
+                    for dtype, models in narrow.items():
+                        add_spread(spread[dtype], models, inputs, ids, forced)
                 prompt = inputs["input_ids"][0].tolist()
                 cases.append({"messages": messages, "prompt_tokens": len(prompt),
                               "prompt_crc32": checksum(prompt), "output_ids": ids,
@@ -186,7 +197,8 @@ def make(out, shape, count, seed):
         "attention": "eager", "margin": MARGIN, "num_ties": dropped,
         "sdpa_max_difference": round(apart, 7), "row_steps": list(ROW_STEPS),
         "row_cases": min(count, ROW_CASES), "logit_scale": LOGIT_SCALE,
-        "bf16_from_fp32": {n: s.report() for n, s in spread.items()},
+        **{f"{dtype}_from_fp32": {n: s.report() for n, s in of_dtype.items()}
+           for dtype, of_dtype in spread.items()},
         "versions": goldens.versions(), "cases": cases})
 
 

@@ -66,6 +66,21 @@ std::string first_lines(const std::string& text) {
   return lines;
 }
 
+// As `facet-worker --plan --dtype` takes it; null: its default.
+const char* dtype_argument(Dtype dtype) {
+  switch (dtype) {
+    case Dtype::kFp32:
+      return "fp32";
+    case Dtype::kBf16:
+      return "bf16";
+    case Dtype::kFp16:
+      return "fp16";
+    case Dtype::kAuto:
+      break;
+  }
+  return nullptr;
+}
+
 // The worker's own plan of this model on the first worker's device: the code that starts it.
 void check_plan(const Config& config, const std::string& gpu, DoctorReport& report) {
   const auto program = find_sibling("facet-worker");
@@ -79,9 +94,8 @@ void check_plan(const Config& config, const std::string& gpu, DoctorReport& repo
                                      std::to_string(worker.max_model_len),
                                      "--max-num-batched-tokens",
                                      std::to_string(worker.max_num_batched_tokens)};
-  if (config.model.dtype != Dtype::kAuto)
-    arguments.insert(arguments.end(),
-                     {"--dtype", config.model.dtype == Dtype::kBf16 ? "bf16" : "fp32"});
+  if (const char* dtype = dtype_argument(config.model.dtype))
+    arguments.insert(arguments.end(), {"--dtype", dtype});
   if (!worker.device_max_memory_bytes.empty())
     arguments.insert(arguments.end(),
                      {"--memory", std::to_string(worker.device_max_memory_bytes.front())});

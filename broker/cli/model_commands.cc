@@ -37,8 +37,8 @@ void add_plan_command(CLI::App& app, PlanOptions& options) {
   app.add_option("model", options.model, "Hugging Face directory of the model")->required();
   app.add_option("--gpu-memory", options.gpu_memory,
                  "budget of one worker, such as 15GB or 512MiB (what is free)");
-  app.add_option("--dtype", options.dtype, "auto, fp32 or bf16")
-      ->check(CLI::IsMember({"auto", "fp32", "bf16"}));
+  app.add_option("--dtype", options.dtype, "auto, fp32, bf16 or (on a GPU) fp16")
+      ->check(CLI::IsMember({"auto", "fp32", "bf16", "fp16"}));
   app.add_option("--max-lanes", options.max_lanes, "sequences that run in one batch")
       ->check(CLI::Range(1, 512));
   app.add_option("--max-model-len", options.max_model_len, "tokens of prompt and answer")

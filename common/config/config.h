@@ -14,7 +14,8 @@
 namespace facet {
 
 enum class EngineKind { kModel, kEcho };
-enum class Dtype { kAuto, kFp32, kBf16 };  // kAuto: bf16 where the device computes in it, else fp32
+// kAuto: bf16 where the device computes in it, else fp32.
+enum class Dtype { kAuto, kFp32, kBf16, kFp16 };
 enum class LogLevel { kDebug, kInfo, kWarn, kError };
 
 struct ModelConfig {
@@ -67,9 +68,9 @@ struct BrokerConfig {
   std::uint64_t max_image_bytes = 32ull << 20;  // one image, encoded
   std::int64_t max_image_pixels = 50'000'000;   // width * height
   int max_image_side = 16384;
-  int keepalive_ms = 1000;  // between two signs of life to a waiting client
+  int keepalive_ms = 1000;                  // between two signs of life to a waiting client
   std::uint64_t memory_bytes = 2ull << 30;  // private memory: ring and ledger do not count
-  int record_ttl_s = 60;    // a finished request can be asked for again this long
+  int record_ttl_s = 60;                    // a finished request can be asked for again this long
   bool operator==(const BrokerConfig&) const = default;
 };
 

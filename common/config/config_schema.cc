@@ -21,7 +21,7 @@ constexpr std::size_t kMaxPath = 4095;  // PATH_MAX without its NUL
 
 void add_model(Config& c, std::vector<ConfigKey>& keys) {
   keys.push_back({"model.path", "PATH_MAX", TextKey{&c.model.path, kMaxPath, true}});
-  keys.push_back({"model.dtype", "", ChoiceKey{&c.model.dtype, {"auto", "fp32", "bf16"}}});
+  keys.push_back({"model.dtype", "", ChoiceKey{&c.model.dtype, {"auto", "fp32", "bf16", "fp16"}}});
 }
 
 void add_worker(Config& c, std::vector<ConfigKey>& keys) {

@@ -319,9 +319,9 @@ cudaError_t paged_decode_attention(const PagedDecodeShape& shape, const PagedDec
   p.counters = static_cast<int*>(args.workspace);
   p.parts = reinterpret_cast<float*>(p.counters + decode::kMaxCounters);
   if (shape.dtype == DType::kFp32) return decode::run_fp32(p, launch);
-  if (shape.dtype != DType::kBf16 || shape.lanes * p.head_tiles > decode::kMaxCounters)
-    return cudaErrorInvalidValue;
-  return decode::run_dim<Bf16>(p, launch);
+  if (shape.lanes * p.head_tiles > decode::kMaxCounters) return cudaErrorInvalidValue;
+  return shape.dtype == DType::kFp16 ? decode::run_dim<Fp16>(p, launch)
+                                     : decode::run_dim<Bf16>(p, launch);
 }
 
 }  // namespace facet::kernels

@@ -2,7 +2,7 @@
 //   out[lane, h] = softmax(scale * q[lane, h] . K) V     over positions [first, length) of the
 //   lane, first = window > 0 ? max(0, length - window) : 0
 // Bound by the KV bytes: 2 * length * kv_heads * head_dim * sizeof(T) a lane, read once for every
-// eight query heads that share a KV head. bf16, and fp32 for tests.
+// eight query heads that share a KV head. bf16, fp16, and fp32 for tests.
 #pragma once
 
 #include <array>

@@ -29,36 +29,48 @@ __device__ __forceinline__ uint4 load_weights(const uint4* from) {
   return v;
 }
 
-__device__ __forceinline__ float low(std::uint32_t pair) {
-  return __uint_as_float(pair << 16);
+// Two values of T that lie in one word, the first in its lower half.
+template <class T>
+__device__ __forceinline__ float2 widen(std::uint32_t pair);
+template <>
+__device__ __forceinline__ float2 widen<Bf16>(std::uint32_t pair) {
+  return {__uint_as_float(pair << 16), __uint_as_float(pair & 0xffff0000U)};
 }
-__device__ __forceinline__ float high(std::uint32_t pair) {
-  return __uint_as_float(pair & 0xffff0000U);
+template <>
+__device__ __forceinline__ float2 widen<Fp16>(std::uint32_t pair) {
+  return __half22float2(reinterpret_cast<const __half2&>(pair));
 }
 
+template <class T>
 __device__ __forceinline__ float dot(const uint4& a, const float (&b)[8], float sum) {
-  sum = fmaf(low(a.x), b[0], sum);
-  sum = fmaf(high(a.x), b[1], sum);
-  sum = fmaf(low(a.y), b[2], sum);
-  sum = fmaf(high(a.y), b[3], sum);
-  sum = fmaf(low(a.z), b[4], sum);
-  sum = fmaf(high(a.z), b[5], sum);
-  sum = fmaf(low(a.w), b[6], sum);
-  return fmaf(high(a.w), b[7], sum);
+  const std::uint32_t pairs[4] = {a.x, a.y, a.z, a.w};
+#pragma unroll
+  for (int i = 0; i < 4; ++i) {
+    const float2 two = widen<T>(pairs[i]);
+    sum = fmaf(two.x, b[2 * i], sum);
+    sum = fmaf(two.y, b[2 * i + 1], sum);
+  }
+  return sum;
 }
 
+template <class T>
 __device__ __forceinline__ void widen(const uint4& v, float (&out)[8]) {
-  out[0] = low(v.x), out[1] = high(v.x), out[2] = low(v.y), out[3] = high(v.y);
-  out[4] = low(v.z), out[5] = high(v.z), out[6] = low(v.w), out[7] = high(v.w);
+  const std::uint32_t pairs[4] = {v.x, v.y, v.z, v.w};
+#pragma unroll
+  for (int i = 0; i < 4; ++i) {
+    const float2 two = widen<T>(pairs[i]);
+    out[2 * i] = two.x;
+    out[2 * i + 1] = two.y;
+  }
 }
 
 // The rows of x through the norm, rounded as rms_norm() rounds them.
-template <int kM>
+template <class T, int kM>
 __device__ void norm_x(const Params& p, uint4* shared_x, float* partial) {
   const int vecs = p.shape.k / 8;
   for (int row = 0; row < kM; ++row) {
     const auto* from =
-        reinterpret_cast<const uint4*>(static_cast<const Bf16*>(p.args.x) + row * p.args.x_stride);
+        reinterpret_cast<const uint4*>(static_cast<const T*>(p.args.x) + row * p.args.x_stride);
     uint4 values[kNormVecs];
     float sum = 0.0F;
 #pragma unroll
@@ -66,7 +78,7 @@ __device__ void norm_x(const Params& p, uint4* shared_x, float* partial) {
       const int at = i * kThreads + static_cast<int>(threadIdx.x);
       values[i] = at < vecs ? from[at] : make_uint4(0, 0, 0, 0);
       float wide[8];
-      widen(values[i], wide);
+      widen<T>(values[i], wide);
 #pragma unroll
       for (const float x : wide) sum += x * x;
     }
@@ -81,26 +93,26 @@ __device__ void norm_x(const Params& p, uint4* shared_x, float* partial) {
     for (int i = 0; i < kNormVecs; ++i) {
       const int at = i * kThreads + static_cast<int>(threadIdx.x);
       if (at >= vecs) continue;
-      const Vec<Bf16> weight = load_vec(static_cast<const Bf16*>(p.args.norm) + at * 8);
+      const Vec<T> weight = load_vec(static_cast<const T*>(p.args.norm) + at * 8);
       float wide[8];
-      widen(values[i], wide);
-      Vec<Bf16> normed;
+      widen<T>(values[i], wide);
+      Vec<T> normed;
 #pragma unroll
       for (int j = 0; j < 8; ++j)
-        normed.at[j] = from_float<Bf16>(to_float(weight.at[j]) * round_to<Bf16>(wide[j] * scale));
+        normed.at[j] = from_float<T>(to_float(weight.at[j]) * round_to<T>(wide[j] * scale));
       shared_x[row * vecs + at] = reinterpret_cast<const uint4&>(normed);
     }
     __syncthreads();  // before the next row's partial sums
   }
 }
 
-template <int kM>
+template <class T, int kM>
 __device__ void copy_x(const Params& p, uint4* shared_x) {
   const int vecs = p.shape.k / 8;
 #pragma unroll
   for (int row = 0; row < kM; ++row) {
     const auto* from =
-        reinterpret_cast<const uint4*>(static_cast<const Bf16*>(p.args.x) + row * p.args.x_stride);
+        reinterpret_cast<const uint4*>(static_cast<const T*>(p.args.x) + row * p.args.x_stride);
     for (int at = static_cast<int>(threadIdx.x); at < vecs; at += kThreads)
       shared_x[row * vecs + at] = from[at];
   }
@@ -132,6 +144,7 @@ using Loaded = uint4[kRows][kVecs];
 template <int kM>
 using Sums = float[kM][kRows];
 
+template <class T>
 struct Rows {
   const uint4* w[kRows];
   int vecs, lane;
@@ -140,7 +153,7 @@ struct Rows {
       : vecs(p.shape.k / 8), lane(static_cast<int>(threadIdx.x) % 32) {
 #pragma unroll
     for (int r = 0; r < kRows; ++r)
-      w[r] = reinterpret_cast<const uint4*>(static_cast<const Bf16*>(p.args.weight) +
+      w[r] = reinterpret_cast<const uint4*>(static_cast<const T*>(p.args.weight) +
                                             units.row(p.shape, unit, r) * p.shape.k);
   }
   __device__ __forceinline__ void load(int base, Loaded& to) const {
@@ -155,9 +168,9 @@ struct Rows {
 };
 
 // x [kM, stride] in vectors.
-template <int kM>
+template <class T, int kM>
 __device__ __forceinline__ void add(const Loaded& w, const uint4* x, std::int64_t stride, int base,
-                                    const Rows& rows, Sums<kM>& sums) {
+                                    const Rows<T>& rows, Sums<kM>& sums) {
 #pragma unroll
   for (int i = 0; i < kVecs; ++i) {
     const int at = base + i * 32 + rows.lane;
@@ -165,15 +178,15 @@ __device__ __forceinline__ void add(const Loaded& w, const uint4* x, std::int64_
 #pragma unroll
     for (int m = 0; m < kM; ++m) {
       float wide[8];
-      widen(x[m * stride + place], wide);
+      widen<T>(x[m * stride + place], wide);
 #pragma unroll
-      for (int r = 0; r < kRows; ++r) sums[m][r] = dot(w[r][i], wide, sums[m][r]);
+      for (int r = 0; r < kRows; ++r) sums[m][r] = dot<T>(w[r][i], wide, sums[m][r]);
     }
   }
 }
 
 // A lane an output: of x's row lane / kRows and the warp's row lane % kRows of W.
-template <int kM>
+template <class T, int kM>
 __device__ __forceinline__ void write(const Params& p, const Units& units, int unit,
                                       const Sums<kM>& sums) {
   const int lane = static_cast<int>(threadIdx.x) % 32;
@@ -188,17 +201,17 @@ __device__ __forceinline__ void write(const Params& p, const Units& units, int u
   const int m = lane / kRows;
   const int r = lane % kRows;
   const std::int64_t row = units.row(p.shape, unit, r);
-  if (p.args.bias != nullptr) sum += to_float(static_cast<const Bf16*>(p.args.bias)[row]);
-  float result = round_to<Bf16>(sum);
+  if (p.args.bias != nullptr) sum += to_float(static_cast<const T*>(p.args.bias)[row]);
+  float result = round_to<T>(sum);
   const float up = __shfl_down_sync(0xffffffffU, result, 1);
   if (m >= kM || (units.paired ? r != 0 : unit + r >= units.count)) return;
-  if (units.paired) result = round_to<Bf16>(silu(result)) * up;
-  Bf16* const to = static_cast<Bf16*>(p.args.out) + m * p.args.out_stride + row;
+  if (units.paired) result = round_to<T>(silu(result)) * up;
+  T* const to = static_cast<T*>(p.args.out) + m * p.args.out_stride + row;
   if (p.shape.epilogue == GemvEpilogue::kAddInto) result += to_float(*to);
-  *to = from_float<Bf16>(result);
+  *to = from_float<T>(result);
 }
 
-template <int kM, bool kSharedX>
+template <class T, int kM, bool kSharedX>
 __global__ void __launch_bounds__(kThreads, kBlocksPerSm)
     gemv_kernel(const __grid_constant__ Params p) {
   extern __shared__ __align__(16) uint4 shared_x[];
@@ -207,32 +220,32 @@ __global__ void __launch_bounds__(kThreads, kBlocksPerSm)
   const Units units(p.shape);
   int unit = static_cast<int>(threadIdx.x) / 32 * units.per_turn();
   Loaded loaded;
-  if (unit < units.count) Rows(p, units, unit).load(0, loaded);
+  if (unit < units.count) Rows<T>(p, units, unit).load(0, loaded);
   wait_for_previous_kernel();
   if constexpr (kSharedX) {
     if (p.args.norm != nullptr)
-      norm_x<kM>(p, shared_x, partial);
+      norm_x<T, kM>(p, shared_x, partial);
     else
-      copy_x<kM>(p, shared_x);
+      copy_x<T, kM>(p, shared_x);
   }
   const uint4* const x = kSharedX ? shared_x : static_cast<const uint4*>(p.args.x);
   const std::int64_t stride = (kSharedX ? p.shape.k : p.args.x_stride) / 8;
   while (unit < units.count) {
-    const Rows rows(p, units, unit);
+    const Rows<T> rows(p, units, unit);
     Sums<kM> sums = {};
-    add<kM>(loaded, x, stride, 0, rows, sums);
+    add<T, kM>(loaded, x, stride, 0, rows, sums);
     for (int base = kVecs * 32; base < rows.vecs; base += kVecs * 32) {
       rows.load(base, loaded);
-      add<kM>(loaded, x, stride, base, rows, sums);
+      add<T, kM>(loaded, x, stride, base, rows, sums);
     }
     const int done = unit;
     unit += kWarps * units.per_turn();
-    if (unit < units.count) Rows(p, units, unit).load(0, loaded);  // meanwhile
-    write<kM>(p, units, done, sums);
+    if (unit < units.count) Rows<T>(p, units, unit).load(0, loaded);  // meanwhile
+    write<T, kM>(p, units, done, sums);
   }
 }
 
-template <int kM>
+template <class T, int kM>
 cudaError_t run(const Params& p, const Launch& launch) {
   const GemvShape& shape = p.shape;
   const std::size_t x_bytes = static_cast<std::size_t>(kM) * static_cast<std::size_t>(shape.k) * 2;
@@ -240,16 +253,31 @@ cudaError_t run(const Params& p, const Launch& launch) {
   const int units = shape.epilogue == GemvEpilogue::kSiluMul ? shape.n / 2 : shape.n;
   const int most = kBlocksPerSm * device_facts().num_sms;
   const dim3 grid(static_cast<unsigned>(units < most ? units : most));
-  if (shared) return launch_kernel(gemv_kernel<kM, true>, grid, dim3(kThreads), x_bytes, launch, p);
-  return launch_kernel(gemv_kernel<kM, false>, grid, dim3(kThreads), 0, launch, p);
+  if (shared)
+    return launch_kernel(gemv_kernel<T, kM, true>, grid, dim3(kThreads), x_bytes, launch, p);
+  return launch_kernel(gemv_kernel<T, kM, false>, grid, dim3(kThreads), 0, launch, p);
+}
+
+template <class T>
+cudaError_t run_rows(const Params& p, const Launch& launch) {
+  switch (p.shape.m) {
+    case 1:
+      return run<T, 1>(p, launch);
+    case 2:
+      return run<T, 2>(p, launch);
+    case 3:
+      return run<T, 3>(p, launch);
+    default:
+      return run<T, 4>(p, launch);
+  }
 }
 
 }  // namespace
 
 bool gemv_fits(const GemvShape& shape, bool with_norm) {
   const bool paired = shape.epilogue == GemvEpilogue::kSiluMul;
-  return shape.m >= 1 && shape.m <= kGemvMaxRows && shape.n >= 1 && shape.k >= 8 &&
-         shape.k % 8 == 0 && (!paired || shape.n % 2 == 0) &&
+  return shape.dtype != DType::kFp32 && shape.m >= 1 && shape.m <= kGemvMaxRows && shape.n >= 1 &&
+         shape.k >= 8 && shape.k % 8 == 0 && (!paired || shape.n % 2 == 0) &&
          (!with_norm || (shape.k <= kGemvMaxNormWidth && shape.m * shape.k * 2 <= kMaxSharedX));
 }
 
@@ -257,16 +285,7 @@ cudaError_t gemv(const GemvShape& shape, const GemvArgs& args, const Launch& lau
   if (!gemv_fits(shape, args.norm != nullptr) || args.x_stride % 8 != 0)
     return cudaErrorInvalidValue;
   const Params p{shape, args};
-  switch (shape.m) {
-    case 1:
-      return run<1>(p, launch);
-    case 2:
-      return run<2>(p, launch);
-    case 3:
-      return run<3>(p, launch);
-    default:
-      return run<4>(p, launch);
-  }
+  return shape.dtype == DType::kFp16 ? run_rows<Fp16>(p, launch) : run_rows<Bf16>(p, launch);
 }
 
 }  // namespace facet::kernels

@@ -24,11 +24,12 @@ struct GemvShape {
   std::int32_t n = 0;  // rows of W; even with kSiluMul, where W is [gate; up]
   std::int32_t k = 0;  // multiple of 8; with a norm at most kGemvMaxNormWidth
   GemvEpilogue epilogue = GemvEpilogue::kStore;
-  float eps = 1e-6F;  // of the norm
+  float eps = 1e-6F;           // of the norm
+  DType dtype = DType::kBf16;  // or kFp16
 };
 inline constexpr int kGemvMaxNormWidth = 8192;
 
-// bf16, in device memory, 16-byte aligned.
+// In device memory, 16-byte aligned.
 struct GemvArgs {
   const void* x = nullptr;  // [m, k], rows x_stride elements apart (multiple of 8)
   std::int64_t x_stride = 0;

@@ -1,3 +1,6 @@
+#include <cmath>
+#include <type_traits>
+
 #include "kernels/base/device.cuh"
 #include "kernels/base/launch.cuh"
 #include "kernels/rope/rope_kv_write.h"
@@ -40,6 +43,17 @@ __device__ Vec<T> load_biased(const T* x, const T* bias) {
   return v;
 }
 
+// fp16 overflows where the other types do not. An infinite key would be one that half of the
+// queries do not see at all; as not a number it reaches the logits, where it is noticed.
+template <class T>
+__device__ __forceinline__ T turned_value(float x) {
+  const T value = from_float<T>(x);
+  if constexpr (std::is_same_v<T, Fp16>) {
+    if (isinf(to_float(value))) return from_float<T>(NAN);
+  }
+  return value;
+}
+
 template <class T>
 __device__ void turn(Vec<T>& low, Vec<T>& high, const float* cosines, const float* sines) {
 #pragma unroll
@@ -50,9 +64,9 @@ __device__ void turn(Vec<T>& low, Vec<T>& high, const float* cosines, const floa
     const float s = sines[j];
     // Each product is rounded by itself, and never fused with the sum.
     low.at[j] =
-        from_float<T>(__fsub_rn(round_to<T>(__fmul_rn(a, c)), round_to<T>(__fmul_rn(b, s))));
+        turned_value<T>(__fsub_rn(round_to<T>(__fmul_rn(a, c)), round_to<T>(__fmul_rn(b, s))));
     high.at[j] =
-        from_float<T>(__fadd_rn(round_to<T>(__fmul_rn(b, c)), round_to<T>(__fmul_rn(a, s))));
+        turned_value<T>(__fadd_rn(round_to<T>(__fmul_rn(b, c)), round_to<T>(__fmul_rn(a, s))));
   }
 }
 
@@ -132,8 +146,8 @@ __global__ void rope_vision_kernel(T* qkv, std::int64_t stride, const float* cos
     const float b = to_float(low[half]);
     const float c = cosines[row * half + at];
     const float s = sines[row * half + at];
-    low[0] = from_float<T>(__fsub_rn(__fmul_rn(a, c), __fmul_rn(b, s)));
-    low[half] = from_float<T>(__fadd_rn(__fmul_rn(b, c), __fmul_rn(a, s)));
+    low[0] = turned_value<T>(__fsub_rn(__fmul_rn(a, c), __fmul_rn(b, s)));
+    low[half] = turned_value<T>(__fadd_rn(__fmul_rn(b, c), __fmul_rn(a, s)));
   }
 }
 

@@ -37,12 +37,13 @@ struct RopeArgs {
 };
 
 // k and v of the row are left rotated (biased) in qkv, too: a prefill reads them there. The angle
-// is fp32 frequency * position; cosine and sine are of the accurate kind. bf16: cosine, sine, each
-// product and each sum are rounded, as in the reference.
+// is fp32 frequency * position; cosine and sine are of the accurate kind. bf16, fp16: cosine, sine,
+// each product and each sum are rounded, as in the reference. A rotated value that overflows fp16
+// is not a number.
 cudaError_t rope_kv_write(const RopeShape& shape, const RopeArgs& args, const Launch& launch);
 
 // Vision: rows of [q | k | v] with `heads` heads each; turns q and k in place, in fp32 with one
-// rounding at the end. cos, sin [rows, head_dim / 2] fp32.
+// rounding at the end; what overflows fp16 is not a number. cos, sin [rows, head_dim / 2] fp32.
 cudaError_t rope_vision(DType dtype, void* qkv, std::int64_t qkv_stride, const float* cos,
                         const float* sin, std::int64_t rows, std::int32_t heads,
                         std::int32_t head_dim, const Launch& launch);

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """kill -9 of a GPU's only worker in mid-generation: death to next token, step by step
 
-scripts/bench.sh gpu_crash [--kills N] [--tokens N] [--dtype fp32|bf16|auto] [--cpu]
+scripts/bench.sh gpu_crash [--kills N] [--tokens N] [--dtype fp32|bf16|fp16|auto] [--cpu]
 
 Several answers of the demo model are under way on GPU 0 when the worker is killed; they go on, and
 must be what they are without a kill. Asked are those prompts whose two best tokens are never close,

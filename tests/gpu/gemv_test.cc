@@ -12,18 +12,19 @@ namespace facet::kernels {
 namespace {
 
 using Size = std::size_t;
-constexpr DType kType = DType::kBf16;
 
 struct Case {
   int m, n, k;
   GemvEpilogue epilogue;
   bool norm, bias;
+  DType dtype = DType::kBf16;
 };
 
 std::string name_of(const Case& c) {
   static const char* const kEpilogues[] = {"store", "add", "silu"};
-  return "gemv " + std::to_string(c.m) + " x " + std::to_string(c.n) + " x " + std::to_string(c.k) +
-         " " + kEpilogues[static_cast<int>(c.epilogue)] + (c.norm ? " norm" : "") +
+  return "gemv " + kernels::name_of(c.dtype) + " " + std::to_string(c.m) + " x " +
+         std::to_string(c.n) + " x " + std::to_string(c.k) + " " +
+         kEpilogues[static_cast<int>(c.epilogue)] + (c.norm ? " norm" : "") +
          (c.bias ? " bias" : "");
 }
 
@@ -34,9 +35,9 @@ struct Data {
 Data make_data(const Case& c) {
   const Size m = static_cast<Size>(c.m), n = static_cast<Size>(c.n), k = static_cast<Size>(c.k);
   const float scale = 1.0F / std::sqrt(static_cast<float>(c.k));
-  return {random_values(kType, m * (k + 16), 2.0F), random_values(kType, k),
-          random_values(kType, n * k, scale), random_values(kType, n),
-          random_values(kType, m * (n + 8), 3.0F)};
+  return {random_values(c.dtype, m * (k + 16), 2.0F), random_values(c.dtype, k),
+          random_values(c.dtype, n * k, scale), random_values(c.dtype, n),
+          random_values(c.dtype, m * (n + 8), 3.0F)};
 }
 
 // x as the product sees it: normed, rounded.
@@ -50,7 +51,7 @@ std::vector<float> input_of(const Case& c, const Data& data) {
     const auto scale = static_cast<float>(1.0 / std::sqrt(sum / static_cast<double>(k) + 1e-6));
     for (Size i = 0; i < k; ++i)
       x[row * k + i] =
-          c.norm ? round_to(kType, data.norm[i] * round_to(kType, from[i] * scale)) : from[i];
+          c.norm ? round_to(c.dtype, data.norm[i] * round_to(c.dtype, from[i] * scale)) : from[i];
   }
   return x;
 }
@@ -58,7 +59,7 @@ std::vector<float> input_of(const Case& c, const Data& data) {
 std::vector<double> oracle(const Case& c, const Data& data) {
   const Size m = static_cast<Size>(c.m), n = static_cast<Size>(c.n), k = static_cast<Size>(c.k);
   const auto r = [&](double v) {
-    return static_cast<double>(round_to(kType, static_cast<float>(v)));
+    return static_cast<double>(round_to(c.dtype, static_cast<float>(v)));
   };
   const std::vector<float> x = input_of(c, data);
   const bool silu = c.epilogue == GemvEpilogue::kSiluMul;
@@ -87,11 +88,11 @@ std::vector<double> oracle(const Case& c, const Data& data) {
 // The rows of the kernel's output; rows from `rows` on are not computed.
 std::vector<float> compute(const Case& c, const Data& data, int rows) {
   const Size n = static_cast<Size>(c.n), k = static_cast<Size>(c.k);
-  const DeviceBytes x = upload(kType, data.x), norm = upload(kType, data.norm);
-  const DeviceBytes weight = upload(kType, data.weight), bias = upload(kType, data.bias);
-  DeviceBytes out = upload(kType, data.out);
+  const DeviceBytes x = upload(c.dtype, data.x), norm = upload(c.dtype, data.norm);
+  const DeviceBytes weight = upload(c.dtype, data.weight), bias = upload(c.dtype, data.bias);
+  DeviceBytes out = upload(c.dtype, data.out);
   if (c.epilogue != GemvEpilogue::kAddInto) out.poison();
-  const GemvShape shape{rows, c.n, c.k, c.epilogue, 1e-6F};
+  const GemvShape shape{rows, c.n, c.k, c.epilogue, 1e-6F, c.dtype};
   const GemvArgs args{x.get(),
                       static_cast<std::int64_t>(k + 16),
                       c.norm ? norm.get() : nullptr,
@@ -101,7 +102,7 @@ std::vector<float> compute(const Case& c, const Data& data, int rows) {
                       static_cast<std::int64_t>(n + 8)};
   check_cuda(gemv(shape, args, {}), "gemv");
   check_cuda(cudaDeviceSynchronize(), name_of(c).c_str());
-  const auto all = download(kType, out, data.out.size());
+  const auto all = download(c.dtype, out, data.out.size());
   const Size width = c.epilogue == GemvEpilogue::kSiluMul ? n / 2 : n;
   std::vector<float> got;
   for (Size row = 0; row < static_cast<Size>(rows); ++row)
@@ -120,7 +121,7 @@ std::vector<float> compute(const Case& c, const Data& data, int rows) {
 
 void check(const Case& c) {
   const Data data = make_data(c);
-  const Tolerance ulp = one_ulp(kType);
+  const Tolerance ulp = one_ulp(c.dtype);
   // A product at a tie may round the other way by one place; a residual that cancels it leaves that
   // place as an absolute error. Products here stay below 4.
   const double product = c.epilogue == GemvEpilogue::kAddInto ? 4.0 : 1.0;
@@ -130,6 +131,12 @@ void check(const Case& c) {
 
 TEST(Gemv, EqualsDoubleSums) {
   using E = GemvEpilogue;
+  for (const int m : {1, 2, 3, 4}) {
+    check({m, 1000, 3584, E::kStore, true, true, DType::kFp16});
+    check({m, 700, 18944, E::kAddInto, false, false, DType::kFp16});
+    check({m, 1280, 224, E::kSiluMul, true, false, DType::kFp16});
+    check({m, 515, 1032, E::kStore, false, true, DType::kFp16});
+  }
   for (const int m : {1, 2, 3, 4}) {
     check({m, 4608, 3584, E::kStore, false, true});
     check({m, 1000, 3584, E::kStore, true, true});
@@ -149,7 +156,8 @@ TEST(Gemv, EqualsDoubleSums) {
 
 TEST(Gemv, ARowDoesNotDependOnTheOthers) {
   for (const bool norm : {true, false}) {
-    const Case c{4, 900, 2048, GemvEpilogue::kAddInto, norm, true};
+    const DType dtype = norm ? DType::kBf16 : DType::kFp16;
+    const Case c{4, 900, 2048, GemvEpilogue::kAddInto, norm, true, dtype};
     const Data data = make_data(c);
     const Size width = static_cast<Size>(c.n);
     const auto alone = compute(c, data, 1);
@@ -166,6 +174,8 @@ TEST(Gemv, RefusesShapesOutsideOfItsContract) {
   EXPECT_EQ(cudaErrorInvalidValue, gemv({1, 8, 12, GemvEpilogue::kStore, 1e-6F}, {}, {}));
   EXPECT_EQ(cudaErrorInvalidValue, gemv({5, 8, 16, GemvEpilogue::kStore, 1e-6F}, {}, {}));
   EXPECT_EQ(cudaErrorInvalidValue, gemv({1, 7, 16, GemvEpilogue::kSiluMul, 1e-6F}, {}, {}));
+  EXPECT_EQ(cudaErrorInvalidValue,
+            gemv({1, 8, 16, GemvEpilogue::kStore, 1e-6F, DType::kFp32}, {}, {}));
   EXPECT_FALSE(gemv_fits({1, 8, 18944, GemvEpilogue::kStore, 1e-6F}, true));
   EXPECT_FALSE(gemv_fits({4, 8, 8192, GemvEpilogue::kStore, 1e-6F}, true));
   EXPECT_TRUE(gemv_fits({4, 8, 18944, GemvEpilogue::kStore, 1e-6F}, false));

@@ -32,7 +32,7 @@ def main():
     with Pool(bin_dir, dtype="fp32", on_gpu=False) as pool:
         wanted = answers(pool)
     print(f"CPU: {len(wanted)} answers", flush=True)
-    for dtype in ("fp32", "bf16"):
+    for dtype in ("fp32", "bf16", "fp16"):
         with Pool(bin_dir, dtype=dtype) as pool:
             got = answers(pool)
         different = [name for name in wanted if got.get(name) != wanted[name]]

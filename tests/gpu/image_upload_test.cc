@@ -103,7 +103,7 @@ TEST(ImageUpload, OddSizesAndStrides) {
     pictures.push_back({{static_cast<std::int64_t>(3 + random() % 400),
                          static_cast<std::int64_t>(3 + random() % 400)},
                         random() % 8});
-  for (const DType dtype : {DType::kFp32, DType::kBf16}) {
+  for (const DType dtype : {DType::kFp32, DType::kBf16, DType::kFp16}) {
     const Figures figures = compare(settings, dtype, pictures);
     EXPECT_EQ(figures.images, pictures.size());
   }
@@ -126,7 +126,7 @@ TEST(ImageUpload, LargerThanItsMemory) {
   settings.max_pixels = 28 * 28 * 5120;  // 24 million values: more than one part in fp32
   const std::vector<Picture> pictures = {
       {{100, 90}, 1}, {{4801, 4801}, 0}, {{77, 300}, 0}, {{4900, 4703}, 2}, {{480, 640}, 0}};
-  for (const DType dtype : {DType::kFp32, DType::kBf16}) {
+  for (const DType dtype : {DType::kFp32, DType::kBf16, DType::kFp16}) {
     const Figures figures = compare(settings, dtype, pictures);
     EXPECT_EQ(figures.images, pictures.size());
   }

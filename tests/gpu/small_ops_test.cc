@@ -266,6 +266,21 @@ TEST(SmallOps, RopeKvWrite) {
   check_rope({DType::kBf16, 3, 1, 80, true, true});
 }
 
+// fp16 overflows: what a query or key of infinity would hide is not a number.
+TEST(SmallOps, RopeThatOverflows) {
+  const Size dim = 32, stride = 3 * dim, half = dim / 2;
+  std::vector<float> qkv(2 * stride, 1.0F);
+  for (const Size at : {Size{0}, half, stride + dim, stride + dim + half}) qkv[at] = 60000.0F;
+  const DeviceBytes data = upload(DType::kFp16, qkv);
+  const DeviceBytes angle = upload_raw(std::vector<float>(2 * half, std::sqrt(0.5F)));
+  const auto* turn = static_cast<const float*>(angle.get());
+  FACET_CUDA_OK(rope_vision(DType::kFp16, data.get(), stride, turn, turn, 2, 1, 32, {}));
+  FACET_CUDA_OK(cudaDeviceSynchronize());
+  const auto got = download(DType::kFp16, data, qkv.size());
+  for (Size i = 0; i < got.size(); ++i)
+    EXPECT_EQ(std::isnan(got[i]), i == half || i == stride + dim + half) << i << ": " << got[i];
+}
+
 TEST(SmallOps, RopeVision) {
   const Size rows = 9, heads = 16, dim = 80, half = 40, stride = 3 * heads * dim;
   for (const DType dtype : kAllTypes) {

@@ -4,11 +4,11 @@
 
 Needs torch and transformers. Prompts of a word to about 3000 tokens, 0 to 3 images; transformers
 answers them in fp32 (eager attention, greedy), and all others are led along its answers: its sdpa
-path, both paths in bf16, and Facet in fp32 and bf16 by TESTS_DIR/dump_logits. Facet's fp32 may be
-twice as far from the eager path as transformers' other ways to add up the same numbers are (sdpa,
-and a token at a time instead of all), and 2e-5 for rounding; its bf16 at most 1.25 times as far
-from fp32 as the further one of transformers' two, and 1.1 times in the mean. The last line is one
-JSON object.
+path, both paths in bf16 and fp16, and Facet in fp32, bf16 and fp16 (not on a CPU) by
+TESTS_DIR/dump_logits. Facet's fp32 may be twice as far from the eager path as transformers' other
+ways to add up the same numbers are (sdpa, and a token at a time instead of all), and 2e-5 for
+rounding; its bf16 and fp16 at most 1.25 times as far from fp32 as the further one of transformers'
+two in the same type, and 1.1 times in the mean. The last line is one JSON object.
 """
 
 import argparse
@@ -32,6 +32,7 @@ sys.path.insert(0, os.path.join(ROOT, "scripts"))
 import make_fixture_checkpoint as fixture  # noqa: E402
 
 STEPS = 10
+NARROW = {"bf16": torch.bfloat16, "fp16": torch.float16}
 fixture.SHAPES["wide"] = fixture.Shape(
     vocab=20480, tied=False, shards=2,
     embed_std=1.0, head_std=0.15, query_gain=1.3, branch_gain=1.5,
@@ -163,6 +164,11 @@ def dump(args, directory, folder, dtype):
     return rows, facts["forced"]
 
 
+def names_of(narrow):
+    return ["fp32_sdpa", "fp32_by_token", "facet_fp32"] + [
+        name for n in narrow for name in (f"{n}_sdpa", f"{n}_eager", f"facet_{n}")]
+
+
 def compare(args, shape, work):
     began = time.monotonic()
     device = "cpu" if args.cpu else "cuda:0"
@@ -173,16 +179,15 @@ def compare(args, shape, work):
     processor = transformers.AutoProcessor.from_pretrained(directory)
     messages = conversations(rng, folder, args.cpu)
     inputs = [inputs_of(processor, m, folder, device) for m in messages]
-    apart = {name: Apart() for name in ("fp32_sdpa", "fp32_by_token", "bf16_sdpa", "bf16_eager",
-                                        "facet_fp32", "facet_bf16")}
+    narrow = [dtype for dtype in NARROW if dtype != "fp16" or not args.cpu]
+    apart = {name: Apart() for name in names_of(narrow)}
     reference = Reference(directory, "eager", torch.float32, device)
     answers = [reference.answer(i, STEPS) for i in inputs]
     wanted = [reference.led(i, ids) for i, (ids, _) in zip(inputs, answers)]
     for rows, (_, by_token) in zip(wanted, answers):
         apart["fp32_by_token"].add(by_token, rows)
-    for name, attention, dtype in (("fp32_sdpa", "sdpa", torch.float32),
-                                   ("bf16_sdpa", "sdpa", torch.bfloat16),
-                                   ("bf16_eager", "eager", torch.bfloat16)):
+    for name, attention, dtype in [("fp32_sdpa", "sdpa", torch.float32)] + [
+            (f"{n}_{a}", a, NARROW[n]) for n in narrow for a in ("sdpa", "eager")]:
         reference = Reference(directory, attention, dtype, device)
         for one, (ids, _), rows in zip(inputs, answers, wanted):
             apart[name].add(reference.led(one, ids), rows)
@@ -195,26 +200,26 @@ def compare(args, shape, work):
              "input_ids": one["input_ids"][0].tolist()}
             for m, one, (ids, _) in zip(messages, inputs, answers)]}, file)
     worst = []
-    for dtype in ("fp32", "bf16"):
+    for dtype in ("fp32", *narrow):
         rows, forced = dump(args, directory, folder, dtype)
         for number, (found, row) in enumerate(zip(rows, wanted)):
             apart[f"facet_{dtype}"].add(found, row)
             worst.append((float(np.abs(found - row).max()), dtype, number))
         print(f"{shape} {dtype}: {forced} of {rows.shape[0] * STEPS} tokens differ", flush=True)
     figures = {name: a.figures() for name, a in apart.items()}
-    tolerance = 2 * max(apart["fp32_sdpa"].max, apart["fp32_by_token"].max) + 2e-5
-    limits = {"fp32_max": tolerance,
-              "bf16_max": 1.25 * max(figures[n]["max"] for n in ("bf16_sdpa", "bf16_eager")),
-              "bf16_mean": 1.1 * max(figures[n]["mean"] for n in ("bf16_sdpa", "bf16_eager"))}
-    is_good = (figures["facet_fp32"]["max"] <= limits["fp32_max"] and
-               figures["facet_bf16"]["max"] <= limits["bf16_max"] and
-               figures["facet_bf16"]["mean"] <= limits["bf16_mean"])
+    limits = {"fp32_max": 2 * max(apart["fp32_sdpa"].max, apart["fp32_by_token"].max) + 2e-5}
+    for dtype in narrow:
+        for which, times in (("max", 1.25), ("mean", 1.1)):
+            limits[f"{dtype}_{which}"] = times * max(
+                figures[f"{dtype}_{path}"][which] for path in ("sdpa", "eager"))
+    is_good = all(figures["facet_" + name.split("_")[0]][name.split("_")[1]] <= limit
+                  for name, limit in limits.items())
     lengths = [int(i["input_ids"].shape[1]) for i in inputs]
     return {**figures, "limits": {k: float(f"{v:.4g}") for k, v in limits.items()},
             "largest_logit": float(f"{max(np.abs(r).max() for r in wanted):.4g}"),
             "prompt_tokens": [min(lengths), max(lengths)], "cases": len(lengths),
-            "worst_fp32_case": max(w for w in worst if w[1] == "fp32")[2],
-            "worst_bf16_case": max(w for w in worst if w[1] == "bf16")[2],
+            **{f"worst_{dtype}_case": max(w for w in worst if w[1] == dtype)[2]
+               for dtype in ("fp32", *narrow)},
             "is_good": is_good, "seconds": round(time.monotonic() - began, 1)}
 
 
@@ -235,8 +240,7 @@ def main():
     with tempfile.TemporaryDirectory(prefix="facet-logits-") as work:
         for shape in args.shapes.split(","):
             result["shapes"][shape] = found = compare(args, shape, work)
-            for name in ("fp32_sdpa", "fp32_by_token", "facet_fp32", "bf16_sdpa", "bf16_eager",
-                         "facet_bf16"):
+            for name in [n for n in found if isinstance(found[n], dict) and "mean" in found[n]]:
                 print(f"{shape:6} {name:14} max {found[name]['max']:.3e}  mean "
                       f"{found[name]['mean']:.3e}", flush=True)
     print(json.dumps(result))

@@ -1,11 +1,12 @@
 // Logits of given answers to given prompts, for a reference to be compared with:
-//   dump_logits MODEL_DIR fp32|bf16 CASES OUT [GPU]
+//   dump_logits MODEL_DIR fp32|bf16|fp16 CASES OUT [GPU]
 // CASES: a folder with cases.json as of scripts/make_goldens.py (messages, output_ids) and the
 // images that it names. OUT: fp32 [steps of all cases, vocab], case after case. On the CPU unless
 // GPU ("0") is given. Prints what it did as one JSON object.
 #include <cstdio>
 #include <cstdlib>
 #include <fstream>
+#include <map>
 #include <string>
 #include <vector>
 
@@ -18,7 +19,9 @@ namespace {
 StartOptions options_of(char** arguments, int count, std::size_t cases) {
   StartOptions options;
   options.directory = arguments[1];
-  options.dtype = std::string(arguments[2]) == "fp32" ? Dtype::kFp32 : Dtype::kBf16;
+  const std::map<std::string, Dtype> dtypes{
+      {"fp32", Dtype::kFp32}, {"bf16", Dtype::kBf16}, {"fp16", Dtype::kFp16}};
+  options.dtype = dtypes.at(arguments[2]);
   options.worker.count = 1;
   options.worker.credits = static_cast<int>(cases);
   options.worker.max_num_batched_tokens = 1024;  // long prompts come in parts
@@ -72,7 +75,7 @@ int dump(int count, char** arguments) {
 
 int main(int argc, char** argv) {
   if (argc < 5 || argc > 6) {
-    std::fputs("dump_logits MODEL_DIR fp32|bf16 CASES OUT [GPU]\n", stderr);
+    std::fputs("dump_logits MODEL_DIR fp32|bf16|fp16 CASES OUT [GPU]\n", stderr);
     return 2;
   }
   return facet::dump(argc, argv);

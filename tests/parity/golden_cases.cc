@@ -87,6 +87,17 @@ std::vector<float> read_packed(const std::string& path, double scale) {
 
 }  // namespace
 
+namespace {
+
+ParityGoldens::Paths read_paths(const json& from) {
+  const auto spread = [&from](const char* name) {
+    return ParityGoldens::Spread{from.at(name).at("max"), from.at(name).at("mean")};
+  };
+  return {spread("sdpa"), spread("eager")};
+}
+
+}  // namespace
+
 float ParityGoldens::chosen_logit(std::size_t number, std::size_t step) const {
   return logits_.at(2 * (number * cases[number].output_ids.size() + step));
 }
@@ -123,12 +134,8 @@ ParityGoldens read_parity_goldens(const std::string& folder, const std::string& 
   goldens.row_steps = root.at("row_steps").get<std::vector<std::size_t>>();
   goldens.row_cases = root.at("row_cases");
   goldens.sdpa_max_difference = root.at("sdpa_max_difference");
-  const auto spread = [&root](const char* name) {
-    const json& from = root.at("bf16_from_fp32").at(name);
-    return ParityGoldens::Spread{from.at("max"), from.at("mean")};
-  };
-  goldens.bf16_sdpa = spread("sdpa");
-  goldens.bf16_eager = spread("eager");
+  goldens.bf16 = read_paths(root.at("bf16_from_fp32"));
+  goldens.fp16 = read_paths(root.at("fp16_from_fp32"));
   goldens.logits_ = read_packed(path + ".logits", root.at("logit_scale"));
   goldens.rows_ = read_packed(path + ".rows", root.at("logit_scale"));
   goldens.vocab_size = goldens.rows_.size() / (goldens.row_cases * goldens.row_steps.size());

@@ -44,7 +44,7 @@ struct ParityGoldens {
     double min_margin = 0.0;  // least distance of the two best logits over all steps
     bool is_tie = false;      // it is below the stated margin: other tokens are right as well
   };
-  // How far a bf16 path of the reference is from its fp32 path, over the kept rows.
+  // How far a path of the reference in fewer bits is from its fp32 path, over the kept rows.
   struct Spread {
     double max = 0.0;
     double mean = 0.0;
@@ -56,7 +56,10 @@ struct ParityGoldens {
   std::size_t row_cases = 0;
   std::size_t vocab_size = 0;
   double sdpa_max_difference = 0.0;  // of the reference's two fp32 paths
-  Spread bf16_sdpa, bf16_eager;
+  struct Paths {
+    Spread sdpa, eager;
+  };
+  Paths bf16, fp16;
 
   float chosen_logit(std::size_t number, std::size_t step) const;
   float probe_logit(std::size_t number, std::size_t step) const;  // of probe_token(step)

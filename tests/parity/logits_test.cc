@@ -98,23 +98,35 @@ TEST_P(Logits, WholeRowsInFp32) {
   EXPECT_LE(apart.max, fp32_tolerance(goldens));
 }
 
-// bf16 sums differ with the kernel; those of the reference's two attention paths say how much.
+// Sums of fewer bits differ with the kernel; those of the reference's two attention paths say how
+// much. `max` and `mean`: times that.
+void expect_within(const Apart& apart, const ParityGoldens::Paths& paths, double max, double mean) {
+  const ParityGoldens::Spread &sdpa = paths.sdpa, &eager = paths.eager;
+  std::printf("from fp32: %.4f at most, %.5f in the mean; sdpa %.4f, %.5f; eager %.4f, %.5f\n",
+              apart.max, apart.mean(), sdpa.max, sdpa.mean, eager.max, eager.mean);
+  EXPECT_GT(apart.mean(), 0.01 * std::max(sdpa.mean, eager.mean));  // it is no fp32
+  EXPECT_LE(apart.max, max * std::max(sdpa.max, eager.max));
+  EXPECT_LE(apart.mean(), mean * std::max(sdpa.mean, eager.mean));
+}
+
 TEST_P(Logits, WholeRowsInBf16) {
   const ParityGoldens goldens = read_parity_goldens(parity_data() + "/parity", GetParam());
   StartOptions options = fixture_options(fixture_directory(goldens.fixture_arguments), 256);
   options.dtype = Dtype::kBf16;
   const Apart apart = compare_rows(goldens, options);
-  const double max = std::max(goldens.bf16_sdpa.max, goldens.bf16_eager.max);
-  const double mean = std::max(goldens.bf16_sdpa.mean, goldens.bf16_eager.mean);
-  std::printf("from fp32: %.4f at most, %.5f in the mean; sdpa %.4f, %.5f; eager %.4f, %.5f\n",
-              apart.max, apart.mean(), goldens.bf16_sdpa.max, goldens.bf16_sdpa.mean,
-              goldens.bf16_eager.max, goldens.bf16_eager.mean);
-  EXPECT_GT(apart.mean(), 0.01 * mean);  // it is bf16
   // Products of libtorch's matrix library, where the CPU has units for bf16, round in an order that
   // differs from CPU to CPU: theirs may be a little further away.
   const bool library = std::getenv("FACET_TEST_GPU") == nullptr && cpu_has_bf16();
-  EXPECT_LE(apart.max, max * (library ? 1.25 : 1.0));
-  EXPECT_LE(apart.mean(), mean * (library ? 1.1 : 1.0));
+  expect_within(apart, goldens.bf16, library ? 1.25 : 1.0, library ? 1.1 : 1.0);
+}
+
+// The reference's were computed on a CPU, whose fp16 products are not those of a GPU.
+TEST_P(Logits, WholeRowsInFp16) {
+  const ParityGoldens goldens = read_parity_goldens(parity_data() + "/parity", GetParam());
+  StartOptions options = fixture_options(fixture_directory(goldens.fixture_arguments), 256);
+  if (options.worker.gpus.empty()) GTEST_SKIP() << "fp16 is for GPUs";
+  options.dtype = Dtype::kFp16;
+  expect_within(compare_rows(goldens, options), goldens.fp16, 1.25, 1.1);
 }
 
 INSTANTIATE_TEST_SUITE_P(Shapes, Logits, ::testing::ValuesIn(fixture_shapes()));

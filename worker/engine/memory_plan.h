@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "worker/engine/compute_type.h"
 #include "worker/engine/device.h"
 
 namespace facet {
@@ -21,7 +22,7 @@ std::uint64_t sum_bytes(std::span<const MemoryItem> items);
 struct MemoryPlan {
   std::string model;  // directory name
   std::string family;
-  std::string dtype;  // computed in: "fp32", "bf16"
+  ComputeType type = ComputeType::kFp32;
   Device device;
   std::uint64_t budget_bytes = 0;
   std::vector<MemoryItem> items;

@@ -11,6 +11,7 @@
 #include "worker/engine/qwen2_5_vl/input_processor.h"
 #include "worker/engine/qwen2_5_vl/plan.h"
 #include "worker/image/preprocessor_config.h"
+#include "worker/model/compute_choice.h"
 #include "worker/model/gpu_choice.h"
 #include "worker/model/host_facts.h"
 #include "worker/model/qwen2_5_vl/runner.h"
@@ -42,21 +43,28 @@ Result<ModelFiles> read_files(const std::string& directory) {
 }
 
 // On a CPU: libtorch multiplies where there are units for bf16 that only its matrix library uses.
-bool library_multiplies(bool bf16) {
-  return bf16 && cpu_has_bf16();
+bool library_multiplies(ComputeType type) {
+  return type == ComputeType::kBf16 && cpu_has_bf16();
 }
+
+// The reference loads it in fp16 as it is, and so do other servers: its published checkpoints are
+// bf16, and what overflows in a request ends that request.
+constexpr FamilyTypes kQwenTypes{"qwen2_5_vl", ""};
+
+// What a request hears besides, when its logits are not finite.
+constexpr const char* kFp16Hint =
+    "; in fp16 nothing above 65504 can be told, model.dtype = \"bf16\" has the range of fp32";
 
 // Of a GPU's free memory, when no budget is given.
 constexpr double kShareOfFreeGpu = 0.92;
 
-Result<MemoryPlan> make_gpu_plan(const StartOptions& options, const ModelFiles& files,
-                                 const GpuChoice& gpu, PlanRequest request) {
+Result<MemoryPlan> make_gpu_plan(const ModelFiles& files, const GpuChoice& gpu,
+                                 PlanRequest request) {
   if (request.budget_bytes == 0) {
     const std::uint64_t free_bytes = FACET_TRY(gpu.module->free_memory(gpu.info.index));
     request.budget_bytes =
         static_cast<std::uint64_t>(static_cast<double>(free_bytes) * kShareOfFreeGpu);
   }
-  request.bf16 = options.dtype != Dtype::kFp32;
   MemoryPlan plan = FACET_TRY(gpu.module->plan_qwen(files.config, files.image_settings, request));
   plan.device.index = gpu.info.index;
   return plan;
@@ -73,12 +81,13 @@ Result<MemoryPlan> make_plan(const StartOptions& options, const ModelFiles& file
   request.max_model_len = options.worker.max_model_len;
   request.max_step_tokens = std::max(options.worker.max_num_batched_tokens, request.max_lanes);
   request.kv_block_tokens = options.worker.kv_block_tokens;
-  if (gpu) return make_gpu_plan(options, files, *gpu, request);
+  request.type =
+      FACET_TRY(choose_compute_type(options.dtype, {gpu.has_value(), cpu_has_bf16()}, kQwenTypes));
+  if (gpu) return make_gpu_plan(files, *gpu, request);
   if (request.budget_bytes == 0)
     request.budget_bytes = static_cast<std::uint64_t>(static_cast<double>(available_memory()) *
                                                       kShareOfFreeMemory / workers);
-  request.bf16 = options.dtype == Dtype::kBf16 || (options.dtype == Dtype::kAuto && cpu_has_bf16());
-  request.library_products = library_multiplies(request.bf16);
+  request.library_products = library_multiplies(request.type);
   return plan_qwen(files.config, files.image_settings, request);
 }
 
@@ -106,8 +115,8 @@ RunnerOptions runner_options(const MemoryPlan& plan, const QwenImageSettings& im
   options.image_settings = image_settings;
   options.context_tokens = plan.max_model_len;
   options.image_tokens = plan.image_tokens_max;
-  options.bf16 = plan.dtype == "bf16";
-  options.library_products = library_multiplies(options.bf16);
+  options.bf16 = plan.type == ComputeType::kBf16;
+  options.library_products = library_multiplies(plan.type);
   options.threads = plan.threads;
   options.devices = {plan.device};
   return options;
@@ -150,6 +159,7 @@ Result<std::unique_ptr<Engine>> start_model_engine(const StartOptions& options,
       defaults.eos_token_ids.empty() ? files.config.eos_token_ids : defaults.eos_token_ids,
       static_cast<std::int32_t>(files.config.text.vocab_size)};
   parts.prefix_cache = options.worker.prefix_cache;
+  if (plan.type == ComputeType::kFp16) parts.not_finite_hint = kFp16Hint;
   parts.clock = monotonic_now;
   parts.tick = tick;
   parts.input =

@@ -25,11 +25,13 @@ struct PlanArguments {
 void add_options(CLI::App& app, PlanArguments& arguments) {
   WorkerConfig& worker = arguments.options.worker;
   worker.count = 1;
-  const std::map<std::string, Dtype> dtypes{
-      {"auto", Dtype::kAuto}, {"fp32", Dtype::kFp32}, {"bf16", Dtype::kBf16}};
+  const std::map<std::string, Dtype> dtypes{{"auto", Dtype::kAuto},
+                                            {"fp32", Dtype::kFp32},
+                                            {"bf16", Dtype::kBf16},
+                                            {"fp16", Dtype::kFp16}};
   app.add_option("--plan", arguments.options.directory, "model directory")->required();
   app.add_option("--memory", arguments.memory, "budget of one worker, e.g. 15GB");
-  app.add_option("--dtype", arguments.options.dtype, "auto, fp32 or bf16")
+  app.add_option("--dtype", arguments.options.dtype, "auto, fp32, bf16 or fp16")
       ->transform(CLI::CheckedTransformer(dtypes));
   app.add_option("--max-lanes", worker.max_lanes)->check(CLI::Range(1, 4096));
   app.add_option("--max-model-len", worker.max_model_len)->check(CLI::Range(0, 1 << 24));

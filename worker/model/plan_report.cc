@@ -34,7 +34,7 @@ nlohmann::json plan_json(const MemoryPlan& plan) {
   const std::uint64_t used = plan.used_bytes();
   return {{"model", plan.model},
           {"family", plan.family},
-          {"dtype", plan.dtype},
+          {"dtype", name_of(plan.type)},
           {"threads", plan.threads},
           {"devices", nlohmann::json::array({{{"device", device_text(plan.device)},
                                               {"budget_bytes", plan.budget_bytes},
@@ -55,8 +55,9 @@ nlohmann::json plan_json(const MemoryPlan& plan) {
 }
 
 std::string plan_text(const MemoryPlan& plan) {
-  std::string text = plan.model + " (" + plan.family + ") in " + plan.dtype + " on " +
-                     device_text(plan.device) + ", budget " + bytes_text(plan.budget_bytes) + "\n";
+  std::string text = plan.model + " (" + plan.family + ") in " + std::string(name_of(plan.type)) +
+                     " on " + device_text(plan.device) + ", budget " +
+                     bytes_text(plan.budget_bytes) + "\n";
   for (const MemoryItem& item : plan.items)
     text += line(item.name, bytes_text(item.bytes), item.note);
   text += line("left over", bytes_text(plan.budget_bytes - plan.used_bytes()), "");

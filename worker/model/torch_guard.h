@@ -4,6 +4,7 @@
 
 #include <exception>
 #include <new>
+#include <stdexcept>
 #include <string>
 #include <string_view>
 #include <type_traits>
@@ -13,6 +14,12 @@
 
 namespace facet {
 
+// What a checkpoint holds cannot be served: kUnsupported, in just these words.
+class ModelRefusal : public std::runtime_error {
+ public:
+  using std::runtime_error::runtime_error;
+};
+
 Error torch_error(std::string_view what, const std::exception& error);  // keeps the first line
 
 // Runs body(); it returns a Result or Status of its own. `what` begins the message.
@@ -20,6 +27,8 @@ template <class Body>
 auto torch_guard(std::string_view what, Body&& body) -> std::invoke_result_t<Body> {
   try {
     return std::forward<Body>(body)();
+  } catch (const ModelRefusal& refusal) {
+    return Error(Code::kUnsupported, refusal.what());
   } catch (const std::bad_alloc&) {
     return Error(Code::kExhausted, std::string(what) + ": out of host memory");
   } catch (const std::exception& error) {

@@ -65,8 +65,9 @@ TEST(BadConfig, WrongTypes) {
             "\"512MiB\", not a list");
   EXPECT_EQ(echo_refusal("worker.gpus = [1.5]"),
             "facet.toml:2: worker.gpus: must be a list of texts or indices, not a fraction");
-  EXPECT_EQ(echo_refusal("model.dtype = \"fp16\""),
-            "facet.toml:2: model.dtype: \"fp16\" is not one of \"auto\", \"fp32\", \"bf16\"");
+  EXPECT_EQ(echo_refusal("model.dtype = \"int8\""),
+            "facet.toml:2: model.dtype: \"int8\" is not one of \"auto\", \"fp32\", \"bf16\", "
+            "\"fp16\"");
 }
 
 TEST(BadConfig, Sizes) {

@@ -89,7 +89,7 @@ TEST(Config, DescriptionReadsBackEqual) {
   config.worker.device_max_memory_bytes = {15'000'000'000, 16'000'000'001};
   config.worker.credits = 5;
   config.ring.pixel_bytes = 1 << 20;
-  config.model.dtype = Dtype::kBf16;
+  config.model.dtype = Dtype::kFp16;
   config.log.level = LogLevel::kError;
   config.broker.dispatch = DispatchPolicy::kPredictedTime;
   const Result<Config> again = parse_config(describe(config), "f", "/elsewhere");

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <vector>
 
+#include "common/base/check.h"
 #include "worker/checkpoint/safetensors.h"
 #include "worker/engine/host_layout.h"
 #include "worker/engine/qwen2_5_vl/cpu_memory.h"
@@ -40,7 +41,7 @@ class Planner {
  public:
   Planner(const QwenConfig& config, const QwenImageSettings& settings, const PlanRequest& request)
       : config_(config), settings_(settings) {
-    limits_.item_bytes = request.bf16 ? 2 : 4;
+    limits_.item_bytes = bytes_of(request.type);
     limits_.library_products = request.library_products;
     limits_.threads = request.threads;
     limits_.step_tokens = request.max_step_tokens;
@@ -94,6 +95,7 @@ std::vector<MemoryItem> Planner::items(const CpuLimits& limits) const {
 
 Result<MemoryPlan> plan_qwen(const QwenConfig& config, const QwenImageSettings& settings,
                              const PlanRequest& request) {
+  FACET_CHECK(request.type != ComputeType::kFp16);
   const Planner planner(config, settings, request);
   const std::int64_t block = padded_to_panel(request.kv_block_tokens);
   const auto needs = [&](std::int64_t context) { return planner.needs(planner.smallest(context)); };

@@ -15,7 +15,7 @@ namespace facet {
 struct PlanRequest {
   std::string model;  // for the plan's title
   std::uint64_t budget_bytes = 0;
-  bool bf16 = false;
+  ComputeType type = ComputeType::kFp32;
   bool library_products = false;  // libtorch multiplies, and takes weights as stored
   int threads = 1;
   std::int32_t max_lanes = 16;
@@ -27,7 +27,8 @@ struct PlanRequest {
 // Most image tokens that smart_resize() gives one image.
 std::int64_t most_image_tokens(const QwenImageSettings& settings);
 
-// kTooLarge when the model, or the asked context, does not fit the budget: needs and has.
+// kTooLarge when the model, or the asked context, does not fit the budget: needs and has. The type
+// is fp32 or bf16.
 Result<MemoryPlan> plan_qwen(const QwenConfig& config, const QwenImageSettings& settings,
                              const PlanRequest& request);
 

@@ -43,7 +43,7 @@ MemoryPlan plan_of(const PlanRequest& request, const QwenImageSettings& settings
   MemoryPlan plan;
   plan.model = request.model;
   plan.family = "qwen2_5_vl";
-  plan.dtype = request.bf16 ? "bf16" : "fp32";
+  plan.type = request.type;
   plan.budget_bytes = request.budget_bytes;
   plan.kv_blocks = static_cast<std::int32_t>(std::min<std::int64_t>(sizes.kv_blocks, 1 << 30));
   plan.kv_block_tokens = static_cast<std::int32_t>(sizes.block_tokens);

@@ -16,6 +16,7 @@ class CudaFailure : public std::runtime_error {
 };
 
 [[noreturn]] void fail_cuda(std::string message);
+[[noreturn]] void refuse_model(std::string message);  // as a ModelRefusal of torch_guard.h
 [[noreturn]] void throw_cuda(const char* call, cudaError_t code);
 [[noreturn]] void throw_cublas(const char* call, cublasStatus_t code);
 

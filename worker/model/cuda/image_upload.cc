@@ -1,10 +1,12 @@
 #include "worker/model/cuda/image_upload.h"
 
 #include <c10/util/BFloat16.h>
+#include <c10/util/Half.h>
 
 #include <algorithm>
 #include <array>
 #include <cstring>
+#include <span>
 #include <vector>
 
 #include "common/base/check.h"
@@ -124,22 +126,35 @@ void ImageUpload::add_on_device(const RgbView& image, const QwenImagePlan& plan,
   FACET_CUDA(kernels::image_patches(job, patches_, out, {stream_, true}));
 }
 
+namespace {
+
+void write_values(std::span<const float> values, kernels::DType type, std::byte* to) {
+  switch (type) {
+    case kernels::DType::kFp32:
+      std::memcpy(to, values.data(), values.size_bytes());
+      return;
+    case kernels::DType::kBf16:
+      std::ranges::copy(values, reinterpret_cast<c10::BFloat16*>(to));
+      return;
+    case kernels::DType::kFp16:
+      std::ranges::copy(values, reinterpret_cast<c10::Half*>(to));
+      return;
+  }
+}
+
+}  // namespace
+
 // Through the slot's memory, a part at a time.
 void ImageUpload::add_on_host(const RgbView& image, const QwenImagePlan& plan, void* out) {
   std::vector<float> patches(static_cast<std::size_t>(plan.num_floats()));
   write_qwen_patches(image, settings_, plan, patches);
-  const bool narrow = patches_.dtype != kernels::DType::kFp32;
   const std::size_t value_size = kernels::size_of(patches_.dtype);
   const std::size_t part = kBytes / value_size;
   std::byte* const host = slots_[slot_].pixels.data();
   for (std::size_t first = 0; first < patches.size(); first += part) {
     const std::size_t count = std::min(part, patches.size() - first);
     FACET_CUDA(cudaStreamSynchronize(stream_));  // what lies there was copied
-    if (narrow)
-      std::copy_n(patches.begin() + static_cast<std::ptrdiff_t>(first), count,
-                  reinterpret_cast<c10::BFloat16*>(host));
-    else
-      std::memcpy(host, patches.data() + first, count * sizeof(float));
+    write_values({patches.data() + first, count}, patches_.dtype, host);
     FACET_CUDA(cudaMemcpyAsync(static_cast<std::byte*>(out) + first * value_size, host,
                                count * value_size, cudaMemcpyHostToDevice, stream_));
   }

@@ -45,7 +45,8 @@ class Layout {
 // cuBLAS is column-major: out^T[N, M] = (weight^T)^T x^T, so the weight is its A, transposed.
 struct Matmul::Plan {
   Plan(DType type, const MatmulShape& shape)
-      : weight(cuda_type(type), shape.inner, shape.outputs, shape.inner),
+      : is_fp16(type == DType::kFp16),
+        weight(cuda_type(type), shape.inner, shape.outputs, shape.inner),
         x(cuda_type(type), shape.inner, shape.rows, shape.inner),
         out(cuda_type(type), shape.outputs, shape.rows, shape.outputs) {
     FACET_CUBLAS(cublasLtMatmulDescCreate(&operation, CUBLAS_COMPUTE_32F, CUDA_R_32F));
@@ -66,7 +67,8 @@ struct Matmul::Plan {
     FACET_CUBLAS(cublasLtMatmulDescSetAttribute(operation, attribute, &value, sizeof value));
   }
 
-  // What cuBLASLt thinks fastest.
+  // What cuBLASLt thinks fastest. In fp16 the parts of a split sum stay fp32: one of them may be
+  // beyond the type's range where the whole is not.
   cublasLtMatmulAlgo_t propose(cublasLtHandle_t handle) const {
     cublasLtMatmulPreference_t preference = nullptr;
     FACET_CUBLAS(cublasLtMatmulPreferenceCreate(&preference));
@@ -75,6 +77,10 @@ struct Matmul::Plan {
     int num_found = 0;
     cublasStatus_t status = cublasLtMatmulPreferenceSetAttribute(
         preference, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, &workspace, sizeof workspace);
+    const auto reductions = static_cast<std::uint32_t>(CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE);
+    if (status == CUBLAS_STATUS_SUCCESS && is_fp16)
+      status = cublasLtMatmulPreferenceSetAttribute(
+          preference, CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK, &reductions, sizeof reductions);
     if (status == CUBLAS_STATUS_SUCCESS)
       status = cublasLtMatmulAlgoGetHeuristic(handle, operation, weight.get(), x.get(), out.get(),
                                               out.get(), preference, 1, &found, &num_found);
@@ -84,6 +90,7 @@ struct Matmul::Plan {
     return found.algo;
   }
 
+  bool is_fp16;
   cublasLtMatmulDesc_t operation = nullptr;
   Layout weight, x, out;
   cublasLtMatmulAlgo_t algo{};

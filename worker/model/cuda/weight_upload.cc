@@ -1,54 +1,34 @@
 #include "worker/model/cuda/weight_upload.h"
 
-#include <ATen/Parallel.h>
-#include <c10/util/BFloat16.h>
-#include <c10/util/Half.h>
-
 #include <algorithm>
-#include <cstring>
+#include <array>
+#include <cstdio>
+#include <vector>
 
 #include "common/base/check.h"
+#include "worker/model/cuda/cuda_error.h"
+#include "worker/model/cuda/weight_convert.h"
 
 namespace facet {
 namespace {
 
-// Bytes that one thread copies at a time.
-constexpr std::int64_t kGrain = 1 << 20;
-
-template <class From, class To>
-void convert(const std::byte* from, std::byte* to, std::int64_t count) {
-  at::parallel_for(0, count, kGrain / 4, [&](std::int64_t begin, std::int64_t end) {
-    for (std::int64_t i = begin; i < end; ++i) {
-      From value;  // the file's bytes may not be aligned
-      std::memcpy(&value, from + i * static_cast<std::int64_t>(sizeof(From)), sizeof value);
-      const To converted = static_cast<To>(static_cast<float>(value));
-      std::memcpy(to + i * static_cast<std::int64_t>(sizeof(To)), &converted, sizeof converted);
-    }
-  });
-}
-
-void copy(const std::byte* from, std::byte* to, std::int64_t bytes) {
-  at::parallel_for(0, bytes, kGrain, [&](std::int64_t begin, std::int64_t end) {
-    std::memcpy(to + begin, from + begin, static_cast<std::size_t>(end - begin));
-  });
-}
-
-template <class To>
-void convert_from(TensorDtype dtype, const std::byte* from, std::byte* to, std::int64_t count) {
-  switch (dtype) {
-    case TensorDtype::kF32:
-      return convert<float, To>(from, to, count);
-    case TensorDtype::kBf16:
-      return convert<c10::BFloat16, To>(from, to, count);
-    case TensorDtype::kF16:
-      return convert<c10::Half, To>(from, to, count);
-    default:
-      FACET_CHECK_MSG(false, "bind_tensors lets only these through");
+// "[3, 17]" of the value with this index.
+std::string place_of(std::int64_t index, const std::vector<std::int64_t>& shape) {
+  std::string text = "]";
+  for (auto size = shape.rbegin(); size != shape.rend(); ++size) {
+    text = (size + 1 == shape.rend() ? "[" : ", ") + std::to_string(index % *size) + text;
+    index /= *size;
   }
+  return text;
 }
 
-bool same_type(TensorDtype stored, DType type) {
-  return stored == (type == DType::kFp32 ? TensorDtype::kF32 : TensorDtype::kBf16);
+[[noreturn]] void refuse(const TensorView& view, const UnfitValue& unfit) {
+  std::array<char, 160> numbers{};
+  std::snprintf(numbers.data(), numbers.size(),
+                " is %.9g, which fp16 does not hold: its largest is %.0f; model.dtype = \"bf16\" "
+                "and \"fp32\" do",
+                static_cast<double>(unfit.value), kLargestFp16);
+  refuse_model("tensor " + view.name + place_of(unfit.index, view.shape) + numbers.data());
 }
 
 }  // namespace
@@ -84,14 +64,12 @@ void WeightUpload::put_rows(const TensorView& view, std::int64_t first_row, std:
   done_[piece].wait();  // its last copy has left it
   std::byte* staged = pieces_[piece].data();
   const std::int64_t item = value_bytes(type_);
-  const std::byte* from =
-      view.data + first_row * row_values * static_cast<std::int64_t>(dtype_bytes(view.dtype));
-  if (same_type(view.dtype, type_))
-    copy(from, staged, rows * row_values * item);
-  else if (type_ == DType::kFp32)
-    convert_from<float>(view.dtype, from, staged, rows * row_values);
-  else
-    convert_from<c10::BFloat16>(view.dtype, from, staged, rows * row_values);
+  const std::int64_t first = first_row * row_values;
+  const std::byte* from = view.data + first * static_cast<std::int64_t>(dtype_bytes(view.dtype));
+  if (auto unfit = convert_values(view.dtype, from, type_, staged, rows * row_values)) {
+    unfit->index += first;
+    refuse(view, *unfit);
+  }
   auto* to =
       static_cast<std::byte*>(place.to) + (place.first + first_row) * place.row_values * item;
   const auto row_bytes = static_cast<std::size_t>(row_values * item);

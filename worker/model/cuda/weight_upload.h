@@ -30,7 +30,8 @@ class WeightUpload {
   // `table` and `tick` outlive the upload.
   WeightUpload(const TensorTable& table, DType type, cudaStream_t stream, const ProgressTick& tick);
 
-  // The tensor seen as [shape[0], rest]; a vector as [1, length].
+  // The tensor seen as [shape[0], rest]; a vector as [1, length]. A finite value
+  // that would not be finite in fp16 is refused by name (refuse_model()).
   void put(const std::string& name, const UploadPlace& place);
   // Until all is there.
   void finish();

@@ -8,12 +8,13 @@ using kernels::GemvEpilogue;
 using kernels::GemvShape;
 
 bool CudaLanguage::has_few_lanes(const Step& step) const {
-  if (parts_.type != DType::kBf16 || step.chosen_row != nullptr || !step.groups.empty())
+  if (parts_.type == DType::kFp32 || step.chosen_row != nullptr || !step.groups.empty())
     return false;
   GemvShape widest;
   widest.m = step.rows;
   widest.n = 1;
   widest.k = static_cast<std::int32_t>(config_.hidden_size);
+  widest.dtype = parts_.type;
   return kernels::gemv_fits(widest, true);
 }
 
@@ -21,6 +22,7 @@ void CudaLanguage::compute_few_lanes(const Step& step) const {
   GemvShape shape;
   shape.m = step.rows;
   shape.eps = static_cast<float>(config_.rms_norm_eps);
+  shape.dtype = parts_.type;
   const auto with = [&](GemvEpilogue epilogue) {
     GemvShape with_epilogue = shape;
     with_epilogue.epilogue = epilogue;

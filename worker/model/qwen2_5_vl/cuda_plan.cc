@@ -15,6 +15,24 @@ namespace {
 
 using Bytes = std::uint64_t;
 
+DType device_type(ComputeType type) {
+  switch (type) {
+    case ComputeType::kFp32:
+      return DType::kFp32;
+    case ComputeType::kFp16:
+      return DType::kFp16;
+    case ComputeType::kBf16:
+      break;
+  }
+  return DType::kBf16;
+}
+
+std::string type_note(DType type) {
+  for (const ComputeType one : {ComputeType::kFp32, ComputeType::kBf16, ComputeType::kFp16})
+    if (device_type(one) == type) return std::string(name_of(one));
+  FACET_CHECK_MSG(false, "a type without a name");
+}
+
 Bytes bytes(std::int64_t count) {
   return static_cast<Bytes>(count);
 }
@@ -45,8 +63,7 @@ std::vector<MemoryItem> cuda_arena_items(const QwenConfig& config, const CudaQwe
       bytes(sizes.kv_blocks * sizes.block_tokens) * cuda_kv_bytes_per_token(config, sizes.type);
   const bool larger_vision = vision > language;
   std::vector<MemoryItem> items{
-      {"weights", CudaQwenWeights(config).device_bytes(sizes.type),
-       sizes.type == DType::kFp32 ? "fp32" : "bf16"},
+      {"weights", CudaQwenWeights(config).device_bytes(sizes.type), type_note(sizes.type)},
       {"activations", std::max(language, vision),
        larger_vision ? std::to_string(sizes.pass_patches(config.vision)) + " patches"
                      : std::to_string(sizes.step_tokens) + " tokens"},
@@ -81,7 +98,7 @@ namespace {
 CudaQwenSizes smallest(const QwenImageSettings& settings, const PlanRequest& request,
                        std::int64_t context) {
   CudaQwenSizes sizes;
-  sizes.type = request.bf16 ? DType::kBf16 : DType::kFp32;
+  sizes.type = device_type(request.type);
   sizes.step_tokens = request.max_step_tokens;
   sizes.lanes = request.max_lanes;
   sizes.context = context;
@@ -147,7 +164,7 @@ DeviceSamplerSizes cuda_sampler_sizes(const QwenConfig& config, const CudaQwenSi
 
 CudaQwenSizes cuda_sizes_of(const MemoryPlan& plan) {
   CudaQwenSizes sizes;
-  sizes.type = plan.dtype == "fp32" ? DType::kFp32 : DType::kBf16;
+  sizes.type = device_type(plan.type);
   sizes.step_tokens = plan.max_step_tokens;
   sizes.lanes = plan.max_lanes;
   sizes.context = plan.max_model_len;

@@ -5,6 +5,7 @@
 #include <c10/cuda/CUDAGuard.h>
 #include <c10/cuda/CUDAStream.h>
 #include <c10/util/BFloat16.h>
+#include <c10/util/Half.h>
 
 #include <algorithm>
 #include <cstring>
@@ -155,6 +156,8 @@ class QwenCudaRunner final : public ModelRunner {
       FACET_CUDA(cudaMemcpy(row.data(), from, row_bytes, cudaMemcpyDeviceToHost));
       if (sizes_.type == DType::kFp32)
         std::memcpy(wide.data(), row.data(), row_bytes);
+      else if (sizes_.type == DType::kFp16)
+        std::copy_n(reinterpret_cast<const c10::Half*>(row.data()), vocab, wide.begin());
       else
         std::copy_n(reinterpret_cast<const c10::BFloat16*>(row.data()), vocab, wide.begin());
       tap_(wide);
