@@ -54,7 +54,7 @@ one() {
     answers) run "$1" 120 "$python" tests/gpu/gpu_answers_test.py "$bin" ;;
     flat) run "$1" 120 "$python" tests/gpu/flat_memory_test.py "$bin" ;;
     crash) run "$1" 150 "$python" scripts/bench/gpu_crash.py --bin "$bin" ;;
-    transformers) run "$1" 170 "$reference" tests/gpu/transformers_logits_test.py "$tests" ;;
+    transformers) run "$1" 240 "$reference" tests/gpu/transformers_logits_test.py "$tests" ;;
     memcheck)
       sanitize memcheck_kernels memcheck "-Sampler.EqualsTheEngine:ImagePatches.EqualTheProcessor" \
         kernels_test
