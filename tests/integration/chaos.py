@@ -52,7 +52,7 @@ NUM_BIG = 6
 MIN_QUESTIONS = 200  # different ones; a quarter of the requests, which repeat them, if that is more
 MAX_QUESTIONS = 1000
 IN_FLIGHT = 84  # less than the credits of all workers: who loses its worker finds another
-STALL_S = 120.0  # nothing moved for so long: what is open is lost
+STALL_S = 300.0  # nothing moved for so long, many deadlines: what is open is lost
 LEAKS_S = 60.0  # until everything is back; 10 s of them records are kept for who may come back
 MIN_RETRIED = 0.3
 STALLED_HOST_S = 0.3  # woken up so late, we believe that others came late, too
@@ -230,6 +230,7 @@ class Run:
 
         def on_turn(num_finished):
             schedule.num_retried = sum(client.num_retried for client in clients)
+            schedule.held = held_by(clients[0].statuses)
             schedule.num_finished = num_finished
             if schedule.cancel_wanted.is_set():
                 schedule.cancel_wanted.clear()
@@ -330,6 +331,12 @@ class Run:
 def read_log(pool):
     with open(os.path.join(pool.folder, "facet.log"), encoding="utf-8") as log:
         return log.readlines()
+
+
+def held_by(statuses):
+    """{pid of a worker: requests it holds}, as the broker said last."""
+    return {worker["pid"]: worker["outstanding"]
+            for worker in statuses[max(statuses)]["workers"]} if statuses else {}
 
 
 def cancel_what_waits(clients):

@@ -28,7 +28,9 @@ CONFIG = {
     "supervisor": "kill_grace_ms = 200\nrestart_backoff_ms = 50\nrestart_backoff_max_ms = 400\n",
 }
 WANTED_RETRIED = 0.38  # of the finished requests; less: more workers are killed
-REQUESTS_BETWEEN = 12  # at least, two deaths that the deck does not have
+# Requests that finish, at least, between two deaths that the deck does not have: as many as the
+# death hit, within these bounds.
+LEAST_BETWEEN, MOST_BETWEEN = 3, 12
 BIG_BYTES = 3 << 20  # pixels of an image that is worth a late writer
 OTHERS_MEANWHILE = 90  # requests: more pixels than the ring holds
 LATE_WRITER_S = 3.5
@@ -107,7 +109,8 @@ class Schedule(threading.Thread):
         self.host = host
         self.wanted_retried = wanted_retried
         self.num_finished = self.num_retried = 0  # set by the load
-        self.next_extra = REQUESTS_BETWEEN
+        self.held = {}  # pid of a worker: requests it holds; likewise
+        self.next_extra = MOST_BETWEEN
         self.cancel_wanted = threading.Event()  # the load cancels what has no token yet
         self.stopping = threading.Event()
         self.later = []  # (when, victim): SIGCONT then
@@ -137,7 +140,8 @@ class Schedule(threading.Thread):
         while self.num_finished < num_finished and not self.stopping.is_set():
             if (self.num_finished >= self.next_extra
                     and self.num_retried < self.wanted_retried * self.num_finished):
-                self.next_extra = self.num_finished + REQUESTS_BETWEEN
+                held = max(self.held.values(), default=MOST_BETWEEN)
+                self.next_extra = self.num_finished + min(max(held, LEAST_BETWEEN), MOST_BETWEEN)
                 self.play("kill busy worker")
             self.rest(0.005)
 
@@ -217,9 +221,11 @@ class Schedule(threading.Thread):
         return self.kill("worker", self.worker())
 
     def kill_busy_worker(self):
-        """Whoever lives longest has had the time to be given as many requests as it can hold."""
-        oldest = sorted(self.pool.workers(), key=started_at)[0]
-        return self.kill("worker", Victim(oldest, self.pool.process.pid))
+        """Who holds most requests; where that is not known, who lives longest and has had the time
+        to be given many."""
+        busiest = sorted(self.pool.workers(),
+                         key=lambda pid: (-self.held.get(pid, 0), started_at(pid)))[0]
+        return self.kill("worker", Victim(busiest, self.pool.process.pid))
 
     def stop_worker(self):
         return self.stop("worker", self.worker(), self.rng.uniform(*SHORT_STOP_S))
