@@ -15,7 +15,8 @@ The last line is one JSON object:
   lost                     no end, an end by an error, or tokens that never came
   doubled                  tokens or ends that came twice
   changed                  answers that are not those of the undisturbed run or of the computation
-  leaked                   descriptors, threads, processes, shared memory, slots, records
+  leaked                   descriptors, threads, processes, shared memory, slots, records; brokers
+                           whose books did not balance
   innocent                 workers ended by the broker, or blamed, though none had broken a rule;
                            brokers that died by themselves
 Exit code 0: the last five are 0, and kills and retried reached their minimum. With --must-fail,
@@ -127,8 +128,6 @@ class Verdict:
         for epoch, status in sorted(statuses.items()):
             if number := status["counters"]["protocol_kills"]:
                 self.innocent.append(f"broker {epoch} ended {number} workers")
-            if status["conservation"] != "ok":
-                self.innocent.append(f"broker {epoch}: {status['conservation']}")
         most = 1 + schedule.kills.get("broker", 0) + schedule.stops.get("broker", 0) + num_hung
         if max(statuses, default=1) > most:
             self.innocent.append(f"{max(statuses)} brokers, {most} at most by the schedule")
@@ -268,6 +267,9 @@ class Run:
         statuses = clients[0].statuses
         last = self.watcher_status()
         statuses[last["epoch"]] = last
+        for epoch, status in statuses.items():
+            if status["conservation"] != "ok":
+                self.leaked[f"conservation of broker {epoch}"] = ("ok", status["conservation"])
         verdict.judge_broker(statuses, schedule, self.num_hung(read_log(pool), "broker"))
         retried = sum(r.done is not None and r.done["attempts"] > 1 for r in requests)
         most = max((r.done["attempts"] for r in requests if r.done), default=0)
@@ -300,8 +302,8 @@ class Run:
     def count_leaks(self, pool):
         """Finished requests keep their records, and nothing else; then not even these, which a
         new broker finds and must let go."""
-        self.leaked = chaos_books.leaks(pool, self.watcher, self.before, LEAKS_S,
-                                        but=chaos_books.OF_FINISHED)
+        self.leaked |= chaos_books.leaks(pool, self.watcher, self.before, LEAKS_S,
+                                         but=chaos_books.OF_FINISHED)
         if not reload(pool, chaos_schedule.TIME_TO_LIVE, "record_ttl_s = 0"):
             raise AssertionError("the records' time to live cannot be changed")
         os.kill(pool.broker(), signal.SIGKILL)
