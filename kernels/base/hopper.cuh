@@ -191,7 +191,6 @@ __device__ __forceinline__ void multiply(float (&d)[kN / 2], std::uint64_t a, st
   FACET_MULTIPLY(T, type, 16, FACET_NAMES_8, "8", "9", "10", FACET_D8(0))                         \
   FACET_MULTIPLY(T, type, 32, FACET_NAMES_16, "16", "17", "18", FACET_D8(0), FACET_D8(8))         \
   FACET_MULTIPLY(T, type, 64, FACET_NAMES_32, "32", "33", "34", FACET_D32(0))                     \
-  FACET_MULTIPLY(T, type, 128, FACET_NAMES_64, "64", "65", "66", FACET_D32(0), FACET_D32(32))     \
   FACET_MULTIPLY(T, type, 256, FACET_NAMES_128, "128", "129", "130", FACET_D32(0), FACET_D32(32), \
                  FACET_D32(64), FACET_D32(96))
 

@@ -233,8 +233,7 @@ cudaError_t run_of(const StreamLinearShape& shape, const StreamLinearArgs& args,
                    const Launch& launch) {
   if (shape.m <= 16) return run<T, 16>(shape, args, launch);
   if (shape.m <= 32) return run<T, 32>(shape, args, launch);
-  if (shape.m <= 64) return run<T, 64>(shape, args, launch);
-  return run<T, 128>(shape, args, launch);
+  return run<T, 64>(shape, args, launch);
 }
 
 }  // namespace

@@ -1,4 +1,4 @@
-// out = x W^T for a decode step of up to 128 rows of x, on Hopper. Bound by the weights: n * k * 2
+// out = x W^T for a decode step of up to 64 rows of x, on Hopper. Bound by the weights: n * k * 2
 // bytes, read once: the work is cut into equal runs of weights, one for each pair of
 // multiprocessors, whatever the shape ("Stream-K", Osama et al., arXiv 2301.03598). Where a run
 // ends within an output, the sums of its runs are added in the order of K: the same bits each time.
@@ -13,7 +13,7 @@
 
 namespace facet::kernels {
 
-inline constexpr int kStreamLinearMaxRows = 128;
+inline constexpr int kStreamLinearMaxRows = 64;
 
 enum class LinearEpilogue : std::uint8_t {
   kStore,  // out = round(acc + bias)
@@ -41,8 +41,8 @@ struct StreamLinearArgs {
   // Of kStreamLinearCounterBytes, zeroed once, then only this kernel's; one per stream.
   void* counters = nullptr;
 };
-// For 160 multiprocessors, with two unfinished outputs of 128 x 128 in fp32 each.
-inline constexpr std::size_t kStreamLinearSumBytes = 160ull * 2 * 128 * 128 * 4;
+// For 160 multiprocessors, with two unfinished outputs of 128 x 64 in fp32 each.
+inline constexpr std::size_t kStreamLinearSumBytes = 160ull * 2 * 128 * kStreamLinearMaxRows * 4;
 inline constexpr std::size_t kStreamLinearCounterBytes = 64ull << 10;  // n up to 2 Mi
 
 // Whether the current device and the shape are within the contract.

@@ -31,7 +31,7 @@ void bench_stream(Bench& bench, const CublasControl& cublas, const Matrix& matri
   const DeviceBytes sums(kStreamLinearSumBytes);
   DeviceBytes counters(kStreamLinearCounterBytes);
   counters.zero();
-  for (const int m : {8, 16, 32, 64, 128}) {
+  for (const int m : {8, 16, 32, 64}) {
     const auto add = [&](const char* what, double us) {
       bench.add(std::string(matrix.name) + " m " + std::to_string(m) + what, us,
                 2.0 * matrix.n * matrix.k);
