@@ -68,8 +68,21 @@ std::optional<Refused> check_room(CoreState& s, const ClientGenerate& generate) 
   return std::nullopt;
 }
 
+// Images that came by another connection count against the one that asks from now on.
+std::optional<Refused> check_bytes_taken_over(CoreState& s, ClientToken client,
+                                              const Upload& upload) {
+  if (upload.owner == client) return std::nullopt;
+  const std::uint64_t held = client_of(s, client).bytes;
+  if (held + upload.bytes <= s.limits.max_ingest_bytes_per_client) return std::nullopt;
+  return exhausted(s, "this client has " + std::to_string(held) +
+                          " bytes of images in unfinished requests; with " +
+                          std::to_string(upload.bytes) + " more it passes its limit of " +
+                          std::to_string(s.limits.max_ingest_bytes_per_client));
+}
+
 // All images are here, and their pixels can fit.
-std::optional<Refused> check_upload(CoreState& s, const GenerateRequest& request) {
+std::optional<Refused> check_upload(CoreState& s, ClientToken client,
+                                    const GenerateRequest& request) {
   const auto found = s.uploads.find(request.id);
   const std::size_t begun = found == s.uploads.end() ? 0 : found->second.images.size();
   if (begun > request.num_images) {
@@ -90,7 +103,8 @@ std::optional<Refused> check_upload(CoreState& s, const GenerateRequest& request
                                         " bytes as pixels; one request may take " +
                                         std::to_string(most * kRingPageBytes));
   }
-  return std::nullopt;
+  if (begun == 0) return std::nullopt;
+  return check_bytes_taken_over(s, client, found->second);
 }
 
 std::uint32_t text_capacity(const CoreState& s, std::uint32_t max_tokens) {
@@ -205,7 +219,7 @@ void handle_generate(CoreState& s, ClientGenerate generate) {
     const Status checked = check_request(generate.request, s.limits, s.facts ? &*s.facts : nullptr);
     if (!checked) why = refusal(checked.error().code, checked.error().message);
   }
-  if (!why) why = check_upload(s, generate.request);
+  if (!why) why = check_upload(s, generate.client, generate.request);
   if (!why) why = accept(s, generate, body_hash);
   if (!why) return;
   why->id = id;

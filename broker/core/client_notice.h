@@ -5,6 +5,7 @@
 #include <variant>
 
 #include "common/protocol/messages.h"
+#include "common/protocol/put_fd.h"
 
 namespace facet {
 
@@ -15,6 +16,6 @@ using ClientToken = std::uint64_t;
 using UserId = std::uint32_t;
 inline constexpr UserId kUnknownUser = UINT32_MAX;
 
-using ClientNotice = std::variant<Accepted, Refused, Tokens, Done, Keepalive>;
+using ClientNotice = std::variant<Accepted, Refused, Tokens, Done, Keepalive, Stored>;
 
 }  // namespace facet

@@ -27,6 +27,9 @@ struct ClientPut {
   std::string_view bytes;
   std::optional<Error> malformed = {};
   UserId user = 0;
+  // A piece of an image that came as a descriptor: told Stored with its last piece, or refused.
+  // Whichever comes first is the answer, and nothing more of the image follows.
+  bool wants_answer = false;
 };
 
 // `body` is the request's canonical encoding with next_index 0: what the ledger keeps, what

@@ -46,6 +46,22 @@ void refuse_upload(CoreState& s, ClientToken client, const RequestId& id, Upload
   refuse(s, client, std::move(why));
 }
 
+void tell_stored(CoreState& s, const ClientPut& put) {
+  s.out.push_back(SendClient{put.client, Stored{put.chunk.id, put.chunk.image}});
+}
+
+// A try that was refused: what is still under way of it is dropped, an image that begins again
+// starts a new one. True: dropped.
+bool is_of_refused_try(CoreState& s, const ClientPut& put, Upload& upload) {
+  if (!upload.refusal) return false;
+  const std::uint64_t bit = put.chunk.image < 64 ? 1ull << put.chunk.image : 0;
+  const bool begins = put.chunk.offset == 0;
+  if (begins && (upload.begun & bit) != 0) return false;
+  if (begins) upload.begun |= bit;
+  if (put.wants_answer) refuse(s, put.client, *upload.refusal);
+  return true;
+}
+
 Refused refusal_of(const Error& error) {
   return {{}, error.code, error.message, 0};
 }
@@ -193,16 +209,14 @@ Refused missing_image(const CoreState& s, const RequestId& id, std::uint32_t ind
 
 void handle_put(CoreState& s, const ClientPut& put) {
   const RequestId& id = put.chunk.id;
-  if (s.requests.contains(id)) return;  // accepted already: a client that sends all again
+  if (s.requests.contains(id)) {  // accepted already: a client that sends all again
+    if (put.wants_answer) tell_stored(s, put);
+    return;
+  }
   auto found = s.uploads.find(id);
   if (found != s.uploads.end() && found->second.refusal) {
-    const std::uint64_t bit = put.chunk.image < 64 ? 1ull << put.chunk.image : 0;
-    const bool begins = put.chunk.offset == 0;
-    if (!begins || (found->second.begun & bit) == 0) {
-      if (begins) found->second.begun |= bit;
-      return;  // of the try that was refused
-    }
-    drop_upload(s, id);  // the same image again from its start: a new try
+    if (is_of_refused_try(s, put, found->second)) return;
+    drop_upload(s, id);
     found = s.uploads.end();
   }
   if (found == s.uploads.end()) {
@@ -233,7 +247,8 @@ void handle_put(CoreState& s, const ClientPut& put) {
   }
   if (put.chunk.offset == 0 && put.chunk.image < 64) upload.begun |= 1ull << put.chunk.image;
   if (!why) why = store_chunk(s, put, upload);
-  if (why) refuse_upload(s, put.client, id, upload, std::move(*why));
+  if (why) return refuse_upload(s, put.client, id, upload, std::move(*why));
+  if (put.wants_answer && upload.images[put.chunk.image].is_complete()) tell_stored(s, put);
 }
 
 void refuse_try(CoreState& s, const RequestId& id, const Refused& why) {

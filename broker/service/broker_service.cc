@@ -25,10 +25,14 @@ BrokerService::BrokerService(const Parts& parts)
                [this] {
                  return status_json(core_.status(), facts_, clients_.counters(),
                                     {.connections = client_router_.num_connections(),
+                                     .fd_connections = fds_.num_connections(),
+                                     .fds = fds_.counters(),
                                      .malformed_from_workers = workers_.num_malformed(),
                                      .config_generation = config_generation_,
                                      .idle = core_.is_idle()});
                }),
+      fds_(parts.fd_listener, parts.fd_limits,
+           [this](Event event) { feed(std::move(event)); }),
       workers_(parts.worker_router, parts.num_workers, parts.epoch),
       facts_(parts.facts),
       read_limits_(parts.read_limits),
@@ -71,15 +75,19 @@ void BrokerService::wait() {
       static_cast<short>(decoder_.has_unsent() ? ZMQ_POLLIN | ZMQ_POLLOUT : ZMQ_POLLIN);
   const auto control_events =
       static_cast<short>(control_.has_unsent() ? ZMQ_POLLIN | ZMQ_POLLOUT : ZMQ_POLLIN);
-  std::array<zmq_pollitem_t, 6> items = {{
+  std::array<zmq_pollitem_t, 7> items = {{
       {client_router_.socket_handle(), 0, ZMQ_POLLIN, 0},
       {worker_router_.socket_handle(), 0, ZMQ_POLLIN, 0},
       {client_router_.monitor_handle(), 0, ZMQ_POLLIN, 0},
       {worker_router_.monitor_handle(), 0, ZMQ_POLLIN, 0},
       {nullptr, control_.fd(), control_events, 0},
-      {nullptr, decoder_.fd(), decoder_events, 0},
   }};
-  const int count = static_cast<int>(items.size()) - (decoder_.is_open() ? 0 : 1);
+  int count = 5;
+  const auto watch = [&](int fd, short events) {
+    if (fd >= 0) items[static_cast<std::size_t>(count++)] = {nullptr, fd, events, 0};
+  };
+  watch(decoder_.fd(), decoder_events);
+  watch(fds_.poll_fd(), ZMQ_POLLIN);
   // Rounded up: a deadline half a millisecond away must not become a busy loop.
   // Interrupted or not, the loop looks at everything again.
   zmq_poll(items.data(), count, static_cast<long>((timeout + kMillisecond - 1) / kMillisecond));
@@ -94,6 +102,7 @@ Status BrokerService::serve_once() {
   if (worker_router_.update_connections()) spdlog::error("worker_connections_cut reason=too_many");
   more_waits_ = receive_workers();
   more_waits_ = receive_clients() || more_waits_;
+  more_waits_ = fds_.receive(monotonic_now()) || more_waits_;
   tick_timers();
   return {};
 }
@@ -246,7 +255,11 @@ void BrokerService::execute(std::vector<Action> actions) {
 }
 
 void BrokerService::on(SendClient& action) {
-  clients_.send(std::move(action), monotonic_now(), events_);
+  if (FdPort::is_token(action.client)) {
+    fds_.send(action, events_);
+  } else {
+    clients_.send(std::move(action), monotonic_now(), events_);
+  }
   FACET_CRASH_POINT("client.told");
 }
 

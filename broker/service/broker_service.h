@@ -10,6 +10,7 @@
 #include "broker/service/client_port.h"
 #include "broker/service/control_channel.h"
 #include "broker/service/decoder_channel.h"
+#include "broker/service/fd_port.h"
 #include "broker/service/status_json.h"
 #include "broker/service/worker_port.h"
 
@@ -23,10 +24,12 @@ class BrokerService {
     Router& client_router;
     Router& worker_router;
     ControlChannel& control;
+    int fd_listener = -1;  // SOCK_SEQPACKET, of clients with images as descriptors; may be none
     std::uint32_t num_workers = 0;
     std::uint64_t epoch = 0;  // of the ledger
     std::uint32_t config_generation = 1;
     ClientPort::Limits client_limits;
+    FdPort::Limits fd_limits;
     ServiceFacts facts;  // what status tells beyond the core
     // Reads the configuration again; what of it the core takes.
     std::function<Result<LimitsChanged>()> read_limits;
@@ -70,6 +73,7 @@ class BrokerService {
   ControlChannel& control_;
   DecoderChannel decoder_;
   ClientPort clients_;
+  FdPort fds_;
   WorkerPort workers_;
   const ServiceFacts facts_;
   const std::function<Result<LimitsChanged>()> read_limits_;

@@ -37,6 +37,7 @@ struct Arguments {
   std::string config_path;
   std::uint32_t num_workers = 0;  // 0: as the configuration says
   std::uint32_t generation = 1;   // of the configuration
+  std::string fd_socket;          // what kBrokerFdListenFd listens on; empty: there is none
 };
 
 std::optional<int> parse_arguments(int argc, char** argv, Arguments& arguments) {
@@ -44,6 +45,7 @@ std::optional<int> parse_arguments(int argc, char** argv, Arguments& arguments) 
   app.add_option("--config", arguments.config_path, "configuration, TOML")->required();
   app.add_option("--workers", arguments.num_workers, "workers that facetd runs");
   app.add_option("--generation", arguments.generation, "how often facetd has changed FILE, and 1");
+  app.add_option("--fd-socket", arguments.fd_socket, "where clients hand over descriptors");
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
@@ -123,12 +125,15 @@ Result<int> serve(const Config& config, const Arguments& arguments, std::uint32_
                          .client_router = *clients,
                          .worker_router = *workers,
                          .control = control,
+                         .fd_listener = arguments.fd_socket.empty() ? -1 : kBrokerFdListenFd,
                          .num_workers = num_workers,
                          .epoch = ledger.epoch(),
                          .config_generation = arguments.generation,
                          .client_limits = client_limits(config),
+                         .fd_limits = fd_limits(),
                          .facts = {.version = kVersion,
                                    .socket = config.broker.socket,
+                                   .fd_socket = arguments.fd_socket,
                                    .pid = static_cast<std::uint32_t>(getpid()),
                                    .started = monotonic_now()},
                          .read_limits = [&]() -> Result<LimitsChanged> {

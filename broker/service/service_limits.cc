@@ -2,6 +2,8 @@
 
 #include <thread>
 
+#include "common/control/descriptor_needs.h"
+
 namespace facet {
 namespace {
 
@@ -16,6 +18,8 @@ ClientPort::Limits client_limits(const Config& config) {
   const auto own = static_cast<std::size_t>(config.broker.max_clients_per_user);
   return {all, own > 0 ? own : static_cast<std::size_t>(user_share(all))};
 }
+
+FdPort::Limits fd_limits() { return {kMaxFdConnections, user_share(kMaxFdConnections)}; }
 
 CoreLimits core_limits(const Config& config, std::uint32_t num_workers) {
   const BrokerConfig& broker = config.broker;

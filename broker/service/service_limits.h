@@ -5,6 +5,7 @@
 
 #include "broker/core/core_limits.h"
 #include "broker/service/client_port.h"
+#include "broker/service/fd_port.h"
 #include "common/config/config.h"
 #include "common/protocol/limits.h"
 
@@ -25,6 +26,12 @@ inline constexpr std::uint32_t kMaxTokensBytes = 16 << 10;  // of one Tokens mes
 inline constexpr int kWorkerMark = 1000;
 // Clients on the socket that the table has no room for, and are told so, before all are cut.
 inline constexpr int kMaxUnknownConnections = 4096;
+// Bytes copied out of memfds before the sockets have their turn: about a millisecond, less than the
+// chunks of one burst take.
+inline constexpr std::size_t kFdBytesPerTurn = 4 << 20;
+// At once: stays in the second-level cache between the copy by the kernel and that into the ring,
+// which makes both together as fast as one by the kernel straight into the ring.
+inline constexpr std::size_t kFdPieceBytes = 256 << 10;
 // Messages taken from one socket before the others have their turn.
 inline constexpr int kWorkerBurst = 64;
 inline constexpr int kClientBurst = 32;
@@ -45,6 +52,7 @@ inline constexpr Nanos kStatusInterval = kSecond / 2;
 inline constexpr std::uint32_t kTableFullRetryMs = 1000;
 
 ClientPort::Limits client_limits(const Config& config);
+FdPort::Limits fd_limits();
 CoreLimits core_limits(const Config& config, std::uint32_t num_workers);
 
 }  // namespace facet

@@ -6,6 +6,7 @@
 
 #include "broker/core/core_status.h"
 #include "broker/service/client_port.h"
+#include "broker/service/fd_port.h"
 
 namespace facet {
 
@@ -13,12 +14,15 @@ namespace facet {
 struct ServiceFacts {
   std::string version;
   std::string socket;       // of the clients
+  std::string fd_socket;    // of the same, for images as descriptors; may be none
   std::uint32_t pid = 0;
   Nanos started = 0;        // CLOCK_MONOTONIC
 };
 
 struct ServiceStatus {
   int connections = 0;
+  std::size_t fd_connections = 0;
+  FdPort::Counters fds;
   std::uint64_t malformed_from_workers = 0;
   std::uint32_t config_generation = 1;  // grows with every change while facetd runs
   bool idle = false;

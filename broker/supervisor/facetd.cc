@@ -4,6 +4,7 @@
 #include <spdlog/spdlog.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -23,6 +24,7 @@
 #include "common/control/fds.h"
 #include "common/control/operator_packets.h"
 #include "common/log/log.h"
+#include "common/protocol/put_fd.h"
 #include "common/shm/ledger.h"
 #include "common/shm/ring.h"
 #include "common/shm/shared_region.h"
@@ -120,6 +122,19 @@ Status check_descriptor_limit(const Config& config) {
                    ": raise the limit (ulimit -Hn, LimitNOFILE=) or lower max_clients");
 }
 
+// Not where its name would be too long for a socket: clients send chunks then, as from elsewhere.
+Status open_fd_socket(SupervisorSetup& setup, std::vector<std::string>& made) {
+  const std::string path = setup.client_socket + std::string(kFdSocketSuffix);
+  if (path.size() >= sizeof(sockaddr_un::sun_path)) {
+    spdlog::warn("no_fd_socket path={} bytes={} limit={}", path, path.size(),
+                 sizeof(sockaddr_un::sun_path) - 1);
+    return {};
+  }
+  setup.fd_listener = FACET_TRY(RuntimeDir::listen(path, 0660, SOCK_SEQPACKET));
+  setup.fd_socket = made.emplace_back(path);
+  return {};
+}
+
 // `made`: files that are ours to remove, also when a later step fails.
 Result<SupervisorSetup> prepare(const Config& config, const RuntimeDir& folder,
                                 const FacetdOptions& options, GpuBinding& gpus,
@@ -164,6 +179,7 @@ Result<SupervisorSetup> prepare(const Config& config, const RuntimeDir& folder,
   // Children read what is in effect now, also when they start much later.
   FACET_TRY_STATUS(folder.write_file(kEffectiveConfig, describe(gpus.bound(config))));
   setup.config_path = made.emplace_back(folder.path() + "/" + kEffectiveConfig);
+  FACET_TRY_STATUS(open_fd_socket(setup, made));  // first: who finds the clients' finds it too
   setup.client_listener = FACET_TRY(RuntimeDir::listen(setup.client_socket, 0660));
   made.push_back(setup.client_socket);
   setup.worker_listener = FACET_TRY(RuntimeDir::listen(setup.worker_socket, 0600));

@@ -187,7 +187,7 @@ Result<Supervisor::Child> Supervisor::fork_child(const ChildId& id) {
 
 Result<ChildProgram> Supervisor::broker_program() {
   handed_control_ = FACET_TRY(broker_.open());
-  return ChildProgram{
+  ChildProgram program{
       setup_.program_folder + "/facet-broker",
       {"--config", setup_.config_path, "--workers", std::to_string(setup_.rules.num_workers),
        "--generation", std::to_string(config_.generation())},
@@ -196,6 +196,11 @@ Result<ChildProgram> Supervisor::broker_program() {
        {setup_.ledger.get(), kBrokerLedgerFd},
        {setup_.client_listener.get(), kBrokerClientListenFd},
        {setup_.worker_listener.get(), kBrokerWorkerListenFd}}};
+  if (setup_.fd_listener) {
+    program.arguments.insert(program.arguments.end(), {"--fd-socket", setup_.fd_socket});
+    program.fds.emplace_back(setup_.fd_listener.get(), kBrokerFdListenFd);
+  }
+  return program;
 }
 
 Result<ChildProgram> Supervisor::decoder_program() {

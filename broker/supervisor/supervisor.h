@@ -30,11 +30,13 @@ struct SupervisorSetup {
   std::string config_path;     // for the children
   std::vector<std::string> gpus;  // UUIDs, one a worker; empty: none is bound to a GPU
   std::string client_socket;   // named in the ready line
+  std::string fd_socket;       // beside it, for images as descriptors; empty: there is none
   std::string worker_socket;
   UniqueFd ring;               // read-write
   UniqueFd ring_read_only;
   UniqueFd ledger;
   UniqueFd client_listener;
+  UniqueFd fd_listener;        // may be none
   UniqueFd worker_listener;
   UniqueFd operator_listener;
   Config config;               // in effect

@@ -10,6 +10,7 @@ inline constexpr int kBrokerRingFd = 4;          // ring, O_RDWR
 inline constexpr int kBrokerLedgerFd = 5;        // ledger, O_RDWR
 inline constexpr int kBrokerClientListenFd = 6;  // AF_UNIX stream listener for clients
 inline constexpr int kBrokerWorkerListenFd = 7;  // AF_UNIX stream listener for workers
+inline constexpr int kBrokerFdListenFd = 8;  // SOCK_SEQPACKET listener, clients: --fd-socket
 
 // facet-decoder
 inline constexpr int kDecoderJobFd = 3;  // SOCK_SEQPACKET to the broker

@@ -1,6 +1,7 @@
 // What a client is told: the broker's messages as the client library reads them.
 #include "common/base/check.h"
 #include "common/protocol/limits.h"
+#include "common/protocol/put_fd.h"
 #include "common/protocol/text_check.h"
 #include "tests/fuzz/fuzz_target.h"
 #include "tests/fuzz/there_and_back.h"
@@ -36,10 +37,29 @@ std::vector<std::string> seeds() {
           encode_message(Tokens{samples::id(), 3, {1, 2, 3}, "abc"}),
           encode_message(samples::done()),
           encode_message(Keepalive{7}),
+          encode_message(PutFd{samples::id(), 3, 1 << 20}),
+          encode_message(Stored{samples::id(), 3}),
           encode_message(StatusReply{"{}"})};
 }
 
+// Of the socket for descriptors, both directions.
+void run_put_fd(std::string_view input) {
+  if (const auto put = decode_put_fd(input)) {
+    FACET_CHECK(!put->id.is_zero() && put->image < kMaxImages && put->total_bytes >= 1);
+    FACET_CHECK(put->total_bytes <= kMaxImageBytes);
+  } else {
+    FACET_CHECK(put.error().message.size() <= kMaxErrorBytes);
+  }
+  const auto answer = decode_put_fd_answer(input);
+  if (!answer) {
+    FACET_CHECK(answer.error().code == Code::kCorrupt);
+  } else if (const auto* stored = std::get_if<Stored>(&*answer)) {
+    FACET_CHECK(!stored->id.is_zero() && stored->image < kMaxImages);
+  }
+}
+
 void run_one(std::string_view input) {
+  run_put_fd(input);
   const auto message = decode_broker_message(input);
   if (!message) {
     FACET_CHECK(message.error().code == Code::kCorrupt);

@@ -24,7 +24,7 @@ class ChaosClient(Client):
     """
 
     def __init__(self, socket_path, watches):
-        super().__init__(socket_path, watches)
+        super().__init__(socket_path, watches, hands_over=True)
         self.open = {}
         self.violations = []
         self.statuses = {}  # the last of each epoch

@@ -46,6 +46,7 @@ POINTS = """
 ring.reserving ring.reserved ring.publishing ring.published ring.retired ring.freed
 ledger.attaching ledger.attached ledger.publishing ledger.published ledger.appending
 ledger.appended ledger.finishing ledger.finished ledger.progress upload.chunk
+put_fd.received put_fd.answering
 dispatch.recorded dispatch.sent cancel.sent client.told decode.sent decode.replied ack.sent
 hello.received resume.sent death.received death.requeued reap.received reap.freed
 decode.lost decode.requeued drain.received drain.telling
@@ -83,7 +84,8 @@ class Round:
         self.table = CrashTable(points)
         self.daemon.env["FACET_CRASH_POINTS"] = points
         self.daemon.__enter__()
-        self.client = Client(self.daemon.socket_path, watches=True)
+        self.client = Client(self.daemon.socket_path, watches=True, hands_over=True)
+        self.client.fd_pause_s = 0.0  # or a short load after a kill has none
         self.wait_ready()
         self.images = [jpeg(rng.randint(8, 300), rng.randint(8, 300)) for _ in range(6)]
         self.run_load(lambda: None)

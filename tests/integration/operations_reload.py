@@ -148,13 +148,13 @@ class Reloads(PoolTest):
         self.assertEqual([w["credits"] for w in status["workers"]], [6, 6])
 
     def test_rolling_restart_to_more_clients_than_there_are_descriptors_is_refused(self):
-        daemon, client = self.pool(through=["prlimit", "--nofile=404:404"], workers=1, worker=ECHO,
+        daemon, client = self.pool(through=["prlimit", "--nofile=468:468"], workers=1, worker=ECHO,
                                    broker="max_clients = 20")
         self.edit(daemon, "max_clients = 20", "max_clients = 200")
         before = set(daemon.workers()) | {daemon.broker()}
         code, output = self.run_facet(daemon, "restart", "--rolling")
         self.assertEqual(code, 1, output)
-        self.assertIn("at most 404 open files are allowed, 584 are needed", output)
+        self.assertIn("at most 468 open files are allowed, 648 are needed", output)
         self.assertEqual(before, set(daemon.workers()) | {daemon.broker()})
         self.assertEqual(self.generation(client), 1)
 

@@ -134,13 +134,13 @@ class Descriptors(PoolTest):
                 ["prlimit", "--nofile=80:80", os.path.join(self.bin_dir, "facetd"), "--config",
                  config.name], capture_output=True, text=True, timeout=20, check=False)
             self.assertEqual(done.returncode, 72, done.stderr)
-            self.assertIn("at most 80 open files are allowed, 404 are needed", done.stderr)
+            self.assertIn("at most 80 open files are allowed, 468 are needed", done.stderr)
             self.assertFalse(os.path.exists(config.name + ".run"))
 
     def test_connection_flood_at_the_fewest_descriptors(self):
         """At each listener there is: connections beyond what there are descriptors for are cut; who
         is at work goes on, and the listener serves again afterwards."""
-        daemon, client = self.pool(through=["prlimit", "--nofile=404:404"], workers=2,
+        daemon, client = self.pool(through=["prlimit", "--nofile=468:468"], workers=2,
                                    worker="echo.token_us = 10000", broker="max_clients = 20")
         folder = os.path.dirname(daemon.socket_path)
         listeners = [entry.path for entry in os.scandir(folder)

@@ -153,6 +153,7 @@ void SimClients::put_image(Client& client, const Ask& ask, std::uint32_t index) 
     put.client = client.token;
     put.chunk = {ask.id, index, bytes->size(), at};
     put.bytes = std::string_view(*bytes).substr(at, kChunk);
+    put.wants_answer = sim_.options.descriptors && (ask.id.bytes[0] + index) % 4 == 0;
     sim_.send(client.up, 0, kMillisecond, [this, put, bytes] { sim_.deliver(put); });
   }
 }
@@ -230,6 +231,12 @@ void SimClients::follow_again(Client& client, std::uint64_t epoch) {
     if (ask.epoch == epoch) continue;
     ask.epoch = epoch;
     submit(client, ask, false);
+  }
+}
+
+void SimClients::on(Client&, Ask& ask, const Stored& stored) {
+  if (stored.image >= ask.params.num_images || (ask.id.bytes[0] + stored.image) % 4 != 0) {
+    sim_.violate("stored is said of an image that asked for no answer");
   }
 }
 

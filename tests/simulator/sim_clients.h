@@ -60,6 +60,7 @@ class SimClients {
   void reconnect(Client& client);
   void receive(std::size_t index, ClientToken token, const ClientNotice& notice);
   void follow_again(Client& client, std::uint64_t epoch);
+  void on(Client& client, Ask& ask, const Stored& stored);
   void on(Client& client, Ask& ask, const Accepted& accepted);
   void on(Client& client, Ask& ask, const Refused& refused);
   void on(Client& client, Ask& ask, const Tokens& tokens);

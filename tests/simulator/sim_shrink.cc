@@ -32,6 +32,7 @@ void each_option(Options& o, Use use) {
   use("duplicate_chance", o.duplicate_chance);
   use("own_faults", o.own_faults);
   use("short_deadlines", o.short_deadlines);
+  use("descriptors", o.descriptors);
   use("dispatch", o.dispatch);
 }
 
@@ -58,6 +59,7 @@ std::vector<SimOptions> smaller(const SimOptions& from) {
   with([](SimOptions& o) { o.own_faults = false; });
   with([](SimOptions& o) { o.dispatch = 0; });
   with([](SimOptions& o) { o.short_deadlines = false; });
+  with([](SimOptions& o) { o.descriptors = false; });
   with([](SimOptions& o) { o.max_events /= 2; });
   with([](SimOptions& o) { o.max_events -= (o.max_events + 15) / 16; });
   return tries;

@@ -45,6 +45,9 @@ struct SimOptions {
   double duplicate_chance = 0.02;
   bool own_faults = false;  // crashes at random are the worker's own: innocents may suffer
   bool short_deadlines = false;
+  // One in four images is put as if it came as a descriptor. Not drawn from the seed: the lives
+  // that find broken rules stay as they are.
+  bool descriptors = false;
   std::uint32_t dispatch = 0;  // DispatchPolicy
   static SimOptions from_seed(std::uint64_t seed, std::uint64_t max_events);
 };

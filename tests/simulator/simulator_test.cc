@@ -27,6 +27,7 @@ TEST(Simulator, EveryInvariantHoldsOverManyLives) {
   std::uint64_t seed = only != 0 ? only : first;
   for (; done < events; ++seed) {
     auto drawn = std::optional(SimOptions::from_seed(seed, kEventsPerRun));
+    drawn->descriptors = seed % 2 == 0;
     if (options != nullptr) drawn = parse_options(options);
     ASSERT_TRUE(drawn.has_value()) << "FACET_SIM_OPTIONS cannot be read: " << options;
     Simulation simulation(*drawn);

@@ -86,6 +86,11 @@ class CoreFixture : public testing::Test {
            ClientToken client = 1) {
     step(ClientPut{client, {id(number), image, bytes.size(), 0}, bytes});
   }
+  // As the whole content of a descriptor.
+  void hand_over(std::uint8_t number, std::uint32_t image, const std::string& bytes,
+                 ClientToken client = 7) {
+    step(ClientPut{client, {id(number), image, bytes.size(), 0}, bytes, {}, 0, true});
+  }
   void ask_with_images(std::uint8_t number, std::uint32_t images, int side = 100) {
     for (std::uint32_t i = 0; i < images; ++i) put(number, i, fake_image(side, side));
     generate(request(number, images));

@@ -153,6 +153,74 @@ TEST_F(Upload, AMalformedGenerateKeepsNothingOfItsUploadAndHarmsNoAcceptedReques
   EXPECT_EQ(core->num_unfinished(), 1u);
 }
 
+TEST_F(Upload, AnImageByDescriptorIsAnsweredOnceWithItsLastPiece) {
+  const std::string image = fake_image(30, 20, 3000);
+  for (std::size_t at = 0; at < image.size(); at += 1000) {
+    EXPECT_TRUE(told<Stored>(7).empty());
+    step(ClientPut{7, {id(1), 0, image.size(), at}, std::string_view(image).substr(at, 1000), {},
+                   3, true});
+  }
+  ASSERT_EQ(told<Stored>(7).size(), 1u);
+  EXPECT_EQ(told<Stored>(7)[0].id, id(1));
+  hand_over(1, 1, image);
+  EXPECT_EQ(told<Stored>(7)[1].image, 1u);
+  step(ClientGone{7});  // it need not stay
+  generate(request(1, 2));
+  EXPECT_EQ(told<Accepted>().size(), 1u);
+  EXPECT_EQ(ring->use(RingArena::kIngest).slots, 2u);
+  hand_over(1, 0, image);  // accepted already: nothing is kept, and the client may go on
+  EXPECT_EQ(told<Stored>(7).size(), 3u);
+  EXPECT_EQ(ring->use(RingArena::kIngest).slots, 2u);
+}
+
+TEST_F(Upload, EveryDescriptorOfARefusedTryIsAnswered) {
+  hand_over(1, 0, "bad");
+  hand_over(1, 1, fake_image(9, 9));  // of the same try, was under way
+  ASSERT_EQ(told<Refused>(7).size(), 2u);
+  EXPECT_EQ(told<Refused>(7)[1].message, told<Refused>(7)[0].message);
+  hand_over(1, 0, fake_image(9, 9));  // begins again
+  hand_over(1, 1, fake_image(9, 9));
+  EXPECT_EQ(told<Stored>(7).size(), 2u);
+  const Error error(Code::kInvalidArgument, "not a memfd");
+  step(ClientPut{7, {id(1), 0, 0, 0}, {}, error, 3, true});
+  EXPECT_EQ(told<Refused>(7).at(2).message, error.message);
+  EXPECT_EQ(ring->use(RingArena::kIngest).used, 0u);
+  generate(request(1, 2));
+  EXPECT_EQ(told<Refused>().at(0).message, error.message);
+}
+
+TEST_F(Upload, AnImageWhoseUploadGoesMeanwhileIsAnswered) {
+  const std::string image = fake_image(9, 9, 2000);
+  const std::string_view half = std::string_view(image).substr(0, 1000);
+  step(ClientPut{7, {id(1), 0, 2000, 0}, half, {}, 3, true});
+  step(ClientCancel{1, id(1)});  // by whoever knows the id
+  step(ClientPut{7, {id(1), 0, 2000, 1000}, half, {}, 3, true});
+  EXPECT_EQ(told<Refused>(7).size(), 1u);
+  step(ClientPut{7, {id(2), 0, 2000, 0}, half, {}, 3, true});
+  generate(request(2, 1));  // too early: refused, and with it the upload
+  step(ClientPut{7, {id(2), 0, 2000, 1000}, half, {}, 3, true});
+  EXPECT_EQ(told<Refused>(7).size(), 2u);
+  EXPECT_EQ(ring->use(RingArena::kIngest).used, 0u);
+}
+
+TEST_F(Upload, BothWaysMixAndCountAgainstWhoAsks) {
+  limits.max_ingest_bytes_per_client = 1000;
+  start();
+  put(1, 0, fake_image(9, 9, 300));
+  hand_over(1, 1, fake_image(9, 9, 300));
+  generate(request(1, 2));
+  EXPECT_EQ(told<Accepted>().size(), 1u);
+  hand_over(2, 0, fake_image(9, 9, 600));  // by itself within the limit
+  EXPECT_EQ(told<Stored>(7).size(), 2u);
+  generate(request(2, 1));
+  ASSERT_EQ(told<Refused>().size(), 1u);
+  EXPECT_EQ(told<Refused>()[0].code, Code::kExhausted);
+  EXPECT_GT(told<Refused>()[0].retry_after_ms, 0u);
+  hand_over(3, 0, fake_image(9, 9, 300));
+  generate(request(3, 1));
+  EXPECT_EQ(told<Accepted>().size(), 2u);
+}
+
 TEST_F(Upload, GarbageChunksAreRefused) {
   const std::string chunk(100, 'x');
   for (const PutChunk& bad :

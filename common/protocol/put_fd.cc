@@ -1,0 +1,62 @@
+#include "common/protocol/put_fd.h"
+
+#include "common/protocol/codec.h"
+#include "common/protocol/envelope.h"
+#include "common/protocol/limits.h"
+
+namespace facet {
+
+using wire::MapReader;
+using wire::Need;
+
+Result<PutFd> decode_put_fd(std::string_view bytes) {
+  const auto handle = FACET_TRY(wire::parse(bytes, {kMaxFdDatagramBytes, kMaxFdDatagramBytes}));
+  std::optional<Error> error;
+  MapReader map(handle.get(), {}, error);
+  const std::string_view type = wire::read_envelope(map);
+  PutFd put;
+  if (type == "put_fd") {
+    map.id("id", put.id);
+    map.uint("image", put.image, Need::kRequired, kMaxImages - 1);
+    map.uint("total", put.total_bytes, Need::kRequired, kMaxImageBytes, 1);
+  } else {
+    wire::refuse_type(map, type);
+  }
+  if (error) return *std::move(error);
+  return put;
+}
+
+Result<PutFdAnswer> decode_put_fd_answer(std::string_view bytes) {
+  const auto handle = wire::parse(bytes, {kMaxFdDatagramBytes, kMaxFdDatagramBytes});
+  if (!handle) return wire::as_corrupt(handle.error());
+  std::optional<Error> error;
+  MapReader map(handle->get(), {}, error);
+  const std::string_view type = wire::read_envelope(map);
+  if (type != "stored") {
+    auto message = FACET_TRY(decode_broker_message(bytes));
+    if (auto* refused = std::get_if<Refused>(&message)) return PutFdAnswer(std::move(*refused));
+    return Error(Code::kCorrupt, "neither stored nor refused");
+  }
+  Stored stored;
+  map.id("id", stored.id);
+  map.uint("image", stored.image, Need::kRequired, kMaxImages - 1);
+  if (error) return wire::as_corrupt(*error);
+  return PutFdAnswer(stored);
+}
+
+std::string encode_message(const PutFd& put) {
+  return wire::encode("put_fd", 3, [&](wire::MapWriter& map) {
+    map.id(put.id);
+    map.uint("image", put.image);
+    map.uint("total", put.total_bytes);
+  });
+}
+
+std::string encode_message(const Stored& stored) {
+  return wire::encode("stored", 2, [&](wire::MapWriter& map) {
+    map.id(stored.id);
+    map.uint("image", stored.image);
+  });
+}
+
+}  // namespace facet
