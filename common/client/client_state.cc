@@ -16,6 +16,7 @@ Client::State::State(std::string path, ClientOptions client_options)
     : socket_path(std::move(path)),
       options(client_options),
       link(socket_path),
+      fd_link(socket_path),
       last_heard(monotonic_now()),
       last_moved(last_heard),
       jitter(std::random_device{}()) {}
@@ -67,7 +68,7 @@ void Client::State::refused(const Refused& refusal, Nanos now) {
   }
   request.phase = PendingRequest::Phase::kBackoff;
   request.resume_at = now + wait;
-  request.upload.restart();
+  request.begin_again();
   events.emplace_back(Retrying{refusal.id, Error(refusal.code, refusal.message),
                                static_cast<std::uint32_t>(wait / kMillisecond)});
 }
@@ -112,6 +113,7 @@ void Client::State::end_cancelled(const RequestId& id) {
 
 void Client::State::run_timers(Nanos now) {
   bool is_silent = wants_send() && now - std::max(last_heard, last_moved) > options.silence;
+  is_silent = is_silent || is_handover_overdue(now);
   for (auto& [id, request] : pending) {
     if (request.phase == PendingRequest::Phase::kWaiting) {
       const Nanos since = std::max({last_heard, last_moved, request.waiting_since});
@@ -135,24 +137,42 @@ void Client::State::run_timers(Nanos now) {
   }
   outbox.clear();
   control.clear();
+  fd_link.close(now);
+  handed_over.clear();
   last_heard = now;  // the next request gets its full time
 }
 
 void Client::State::reconnect(Nanos now) {
   link.reconnect();
+  fd_link.close(now);
+  handed_over.clear();
   last_moved = now;
   outbox.clear();
   for (auto& [id, request] : pending) {
     if (request.phase == PendingRequest::Phase::kBackoff) continue;
     // Where generate was sent the daemon has the images; else they begin again.
-    if (request.phase == PendingRequest::Phase::kSending) request.upload.restart();
+    if (request.phase != PendingRequest::Phase::kWaiting) request.begin_again();
     request.phase = PendingRequest::Phase::kSending;
     request.epoch = 0;
     outbox.push_back(id);
   }
 }
 
+// False: not all of it could be sent now.
 bool Client::State::send_request(const RequestId& id, PendingRequest& request, Nanos now) {
+  if (request.way == PendingRequest::Way::kUndecided) {
+    const bool by_descriptors = request.upload.prefers_descriptors() && fd_link.open(now);
+    request.way =
+        by_descriptors ? PendingRequest::Way::kDescriptors : PendingRequest::Way::kChunks;
+  }
+  if (request.way == PendingRequest::Way::kDescriptors && !request.upload.is_at_end()) {
+    return send_descriptors(id, request, now);
+  }
+  return send_chunks(id, request, now);
+}
+
+// What is left of the images, then the request.
+bool Client::State::send_chunks(const RequestId& id, PendingRequest& request, Nanos now) {
   while (true) {
     auto chunk = request.upload.next();
     if (!chunk) {
@@ -160,7 +180,7 @@ bool Client::State::send_request(const RequestId& id, PendingRequest& request, N
       return true;
     }
     if (!*chunk) break;
-    if (!link.send((*chunk)->map, (*chunk)->bytes)) return false;
+    if (!link.send((*chunk)->map, (*chunk)->bytes, (*chunk)->owner)) return false;
     last_moved = now;
     request.upload.advance();
   }
@@ -176,6 +196,7 @@ bool Client::State::send_request(const RequestId& id, PendingRequest& request, N
 }
 
 void Client::State::pump(Nanos now) {
+  is_held_up = false;
   while (wants_send()) {
     while (!control.empty()) {
       if (!link.send(control.front())) return;
@@ -207,10 +228,13 @@ Nanos Client::State::next_timer(Nanos now) const {
 bool Client::State::turn(Nanos deadline, bool may_wait) {
   const Nanos now = monotonic_now();
   receive_all(now);
+  receive_answers(now);
   run_timers(now);
   pump(now);
+  if (pending.empty()) spare_memfds.clear();
   if (!may_wait || !events.empty() || status_json) return true;
-  return link.wait(std::min(deadline, next_timer(now)) - now, wants_send());
+  const bool can_send = !control.empty() || (!outbox.empty() && !is_held_up);
+  return link.wait(std::min(deadline, next_timer(now)) - now, can_send, fd_link.fd());
 }
 
 }  // namespace facet

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "common/client/client.h"
+#include "common/client/fd_link.h"
 #include "common/client/link.h"
 #include "common/client/upload.h"
 #include "common/protocol/codec.h"
@@ -17,8 +18,9 @@ namespace facet {
 
 struct PendingRequest {
   enum class Phase {
-    kSending,  // chunks, then generate: in the outbox
-    kWaiting,  // generate is sent
+    kSending,      // images, then generate: in the outbox
+    kHandingOver,  // all images went as descriptors, not all of them were answered
+    kWaiting,      // generate is sent
     kBackoff,  // refused for now, until resume_at
   };
   GenerateRequest request;
@@ -28,6 +30,11 @@ struct PendingRequest {
   bool was_submitted = false;  // a generate went out, on whatever connection
   bool cancel_wanted = false;
   Nanos waiting_since = 0;
+  enum class Way { kUndecided, kChunks, kDescriptors };
+  Way way = Way::kUndecided;     // of its images, in this try
+  std::uint32_t tries = 0;       // what is answered of an earlier one is of no interest
+  std::uint32_t unanswered = 0;  // descriptors of this try
+  void begin_again();
   bool is_followed = false;  // the broker has answered since generate was sent
   std::uint64_t epoch = 0;   // of the broker that accepted it
   Nanos resume_at = 0;
@@ -46,6 +53,12 @@ struct Client::State {
   void reconnect(Nanos now);
   void pump(Nanos now);
   bool send_request(const RequestId& id, PendingRequest& pending, Nanos now);
+  bool send_chunks(const RequestId& id, PendingRequest& pending, Nanos now);
+  bool send_descriptors(const RequestId& id, PendingRequest& pending, Nanos now);
+  void receive_answers(Nanos now);
+  void answered(const PutFdAnswer& answer, Nanos now);
+  void give_up_descriptors(Nanos now);
+  bool is_handover_overdue(Nanos now) const;
   void fail(const RequestId& id, Error error);
   void end_cancelled(const RequestId& id);
   Nanos next_timer(Nanos now) const;
@@ -56,6 +69,16 @@ struct Client::State {
   const std::string socket_path;
   const ClientOptions options;
   Link link;
+  FdLink fd_link;
+  struct HandedOver {
+    RequestId id;
+    std::uint32_t tries = 0;
+    UniqueFd memfd;  // may be written again once it is answered
+  };
+  std::deque<HandedOver> handed_over;  // descriptors without an answer; answers come in this order
+  std::vector<UniqueFd> spare_memfds;  // at most as many, while there are requests
+  Nanos handover_moved = 0;            // one was sent or answered
+  bool is_held_up = false;             // the head of the outbox waits for such an answer
   std::unordered_map<RequestId, PendingRequest> pending;
   std::deque<RequestId> outbox;     // requests in kSending, in order
   std::deque<std::string> control;  // cancel and status, ahead of the outbox

@@ -3,6 +3,7 @@
 // reconnect() tries again.
 #pragma once
 
+#include <memory>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -20,16 +21,21 @@ class Link {
   void reconnect();
 
   // False: the socket takes nothing now.
-  bool send(std::string_view map, std::optional<std::string_view> chunk = std::nullopt);
+  bool send(std::string_view map);
+  // With frame 1, which is not copied: `owner` keeps its bytes until they are in the kernel, and
+  // may be let go by ZeroMQ's thread.
+  bool send(std::string_view map, std::string_view chunk, std::shared_ptr<const void> owner);
 
   // Frame 0 of a message that is there already.
   std::optional<zmq::message_t> receive();
 
-  // Waits until something can be read, or sent if `want_send`. False: a signal came.
-  bool wait(Nanos timeout, bool want_send);
+  // Waits until something can be read, here or at `also_fd` (-1: nowhere else), or sent if
+  // `want_send`. False: a signal came.
+  bool wait(Nanos timeout, bool want_send, int also_fd);
 
  private:
   void open();
+  bool send_frames(std::string_view map, zmq::message_t* chunk);
 
   std::string address_;
   zmq::context_t context_;

@@ -1,6 +1,8 @@
 #include "common/client/upload.h"
 
 #include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/sendfile.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -11,6 +13,15 @@
 #include "common/protocol/limits.h"
 
 namespace facet {
+namespace {
+
+// What fits into one chunk is there sooner than a descriptor with its answer and the request after
+// it.
+constexpr std::uint64_t kMinMemfdBytes = kMaxChunkBytes + 1;
+// A memfd is filled in one go, while nothing else of the client moves.
+constexpr std::uint64_t kMaxMemfdBytes = 64 << 20;
+
+}  // namespace
 
 Upload::Upload(const RequestId& id, std::vector<ImageSource> images)
     : id_(id), images_(std::move(images)) {}
@@ -21,6 +32,7 @@ void Upload::restart() {
   total_ = 0;
   chunk_bytes_ = 0;
   file_.reset();
+  buffer_.reset();
 }
 
 std::string Upload::name() const {
@@ -50,10 +62,10 @@ Status Upload::open_image() {
 }
 
 Status Upload::read_chunk() {
-  buffer_.resize(chunk_bytes_);
+  buffer_ = std::make_shared_for_overwrite<char[]>(chunk_bytes_);
   std::size_t have = 0;
   while (have < chunk_bytes_) {
-    const ssize_t got = ::pread(file_.get(), buffer_.data() + have, chunk_bytes_ - have,
+    const ssize_t got = ::pread(file_.get(), buffer_.get() + have, chunk_bytes_ - have,
                                 static_cast<off_t>(offset_ + have));
     if (got < 0 && errno == EINTR) continue;
     if (got < 0) return errno_error(name(), errno);
@@ -73,9 +85,58 @@ Result<std::optional<Upload::Chunk>> Upload::next() {
   }
   Chunk chunk;
   chunk.map = encode_message(PutChunk{id_, static_cast<std::uint32_t>(image_), total_, offset_});
-  chunk.bytes = source.bytes ? std::string_view(*source.bytes).substr(offset_, chunk_bytes_)
-                             : std::string_view(buffer_);
+  if (source.bytes) {
+    chunk.bytes = std::string_view(*source.bytes).substr(offset_, chunk_bytes_);
+    chunk.owner = source.bytes;
+  } else {
+    chunk.bytes = {buffer_.get(), chunk_bytes_};
+    chunk.owner = buffer_;
+  }
   return std::optional<Chunk>(std::move(chunk));
+}
+
+bool Upload::prefers_descriptors() const {
+  bool is_worth_it = false;
+  for (const ImageSource& source : images_) {
+    struct stat info {};
+    if (!source.bytes && ::stat(source.path.c_str(), &info) != 0) return false;
+    const std::uint64_t size =
+        source.bytes ? source.bytes->size() : static_cast<std::uint64_t>(info.st_size);
+    if (size > kMaxMemfdBytes) return false;
+    is_worth_it = is_worth_it || size >= kMinMemfdBytes;
+  }
+  return is_worth_it;
+}
+
+// False: it cannot be filled.
+Result<bool> Upload::fill(int memfd) {
+  const ImageSource& source = images_[image_];
+  off_t from = 0;
+  for (std::uint64_t have = 0; have < total_;) {
+    const ssize_t got = source.bytes ? ::write(memfd, source.bytes->data() + have, total_ - have)
+                                     : ::sendfile(memfd, file_.get(), &from, total_ - have);
+    if (got < 0 && errno == EINTR) continue;
+    if (got < 0) return false;  // if it is the file's failure, reading chunks of it names it
+    if (got == 0) return Error(Code::kIo, name() + ": became shorter while it was sent");
+    have += static_cast<std::uint64_t>(got);
+  }
+  return true;
+}
+
+Result<std::optional<Upload::Memfd>> Upload::next_memfd(UniqueFd spare) {
+  if (total_ == 0) FACET_TRY_STATUS(open_image());
+  Memfd image;
+  image.fd = std::move(spare);
+  const bool is_new = !image.fd;
+  if (is_new) image.fd.reset(::memfd_create("facet-image", MFD_CLOEXEC | MFD_ALLOW_SEALING));
+  if (!image.fd || ::lseek(image.fd.get(), 0, SEEK_SET) != 0 || !FACET_TRY(fill(image.fd.get())) ||
+      (is_new && ::fcntl(image.fd.get(), F_ADD_SEALS, F_SEAL_SHRINK) != 0)) {
+    return std::optional<Memfd>();
+  }
+  image.put = {id_, static_cast<std::uint32_t>(image_), total_};
+  offset_ = total_;
+  advance();
+  return std::optional<Memfd>(std::move(image));
 }
 
 void Upload::advance() {
@@ -86,7 +147,7 @@ void Upload::advance() {
   offset_ = 0;
   total_ = 0;
   file_.reset();
-  buffer_ = std::string();
+  buffer_.reset();
 }
 
 }  // namespace facet

@@ -1,12 +1,14 @@
 // The images of one request on their way out, a chunk at a time.
 #pragma once
 
+#include <memory>
 #include <optional>
 #include <string>
 #include <vector>
 
 #include "common/base/unique_fd.h"
 #include "common/client/client.h"
+#include "common/protocol/put_fd.h"
 
 namespace facet {
 
@@ -18,15 +20,31 @@ class Upload {
   void restart();
 
   struct Chunk {
-    std::string map;         // frame 0
-    std::string_view bytes;  // frame 1; valid until the next call
+    std::string map;                    // frame 0
+    std::string_view bytes;             // frame 1
+    std::shared_ptr<const void> owner;  // keeps them
   };
   // The next chunk, the same one until advance(); nothing when all is sent. kNotFound, kIo,
   // kInvalidArgument (empty), kTooLarge: the image cannot be sent; the message names it.
   Result<std::optional<Chunk>> next();
   void advance();
 
+  // Instead of chunks: worth it for images of this size, and not too much at once.
+  bool prefers_descriptors() const;
+  // All of the next image in a memfd that cannot shrink, and what is said about it; then the one
+  // after it is next. `spare`: of an earlier image, to be written again, which saves the kernel the
+  // taking of memory; may be none. A file is copied by the kernel, through no memory of ours.
+  // Nothing: memory or descriptors are short, or the file system cannot do it; chunks may do.
+  // Errors as of next().
+  struct Memfd {
+    UniqueFd fd;
+    PutFd put;
+  };
+  Result<std::optional<Memfd>> next_memfd(UniqueFd spare = {});
+  bool is_at_end() const { return image_ == images_.size(); }
+
  private:
+  Result<bool> fill(int memfd);
   Status open_image();
   Status read_chunk();
   std::string name() const;
@@ -37,7 +55,7 @@ class Upload {
   std::uint64_t offset_ = 0;
   std::uint64_t total_ = 0;  // of the current image; 0 = not opened
   UniqueFd file_;
-  std::string buffer_;  // the current chunk, when it comes from a file
+  std::shared_ptr<char[]> buffer_;  // the current chunk, when it comes from a file
   std::size_t chunk_bytes_ = 0;
 };
 
