@@ -36,13 +36,13 @@ T* shared() {
   return static_cast<T*>(page);
 }
 
-inline int listen_at(const std::string& path) {
+inline int listen_at(const std::string& path, int type = SOCK_STREAM) {
   sockaddr_un address{};
   address.sun_family = AF_UNIX;
   FACET_CHECK(path.size() < sizeof address.sun_path);
   std::memcpy(address.sun_path, path.c_str(), path.size() + 1);
   unlink(path.c_str());
-  const int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  const int fd = socket(AF_UNIX, type | SOCK_CLOEXEC, 0);
   FACET_CHECK(fd >= 0);
   FACET_CHECK(bind(fd, reinterpret_cast<const sockaddr*>(&address), sizeof address) == 0);
   FACET_CHECK(listen(fd, 16) == 0);

@@ -1,7 +1,11 @@
-// An image from a client's bytes to the checksum of a reader, through what the daemon uses: chunks
-// over ZeroMQ, one copy into the ring, a descriptor to the reader, who reads in place. Next to it a
-// memcpy and the same checksum in one process, and the ring alone: the last two of the steps.
+// An image from a client's bytes to the checksum of a reader, through what the daemon and its
+// client library use: as a descriptor or as chunks over ZeroMQ, into the ring, its slot's number
+// to the reader, who reads in place. Next to it a memcpy and the same checksum in one process, and
+// the ring alone: the last two of the steps.
 //   handoff_bench MEBIBYTES [count]
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/sendfile.h>
 #include <sys/wait.h>
 #include <xxhash.h>
 
@@ -10,8 +14,13 @@
 #include <cstdlib>
 #include <zmq.hpp>
 
+#include "broker/service/fd_port.h"
 #include "broker/service/router.h"
 #include "broker/service/service_limits.h"
+#include "common/base/unique_fd.h"
+#include "common/client/fd_link.h"
+#include "common/client/link.h"
+#include "common/client/upload.h"
 #include "common/protocol/codec.h"
 #include "common/protocol/limits.h"
 #include "common/shm/ring.h"
@@ -24,35 +33,114 @@ namespace {
 constexpr const char* kReader = "0.1.1";
 constexpr int kSlots = 3;  // the ring goes round, so that its pages are not always in the cache
 
+// How the image gets from the client to the broker.
+enum class Way {
+  kMemfd,   // it lies in a memfd
+  kBytes,   // it lies in memory and is written into a memfd that has served before
+  kFile,    // it lies in a file (in the page cache), and is copied into such a memfd by the kernel
+  kFirst,   // the same into a new memfd: the first image of a client
+  kChunks,  // it lies in memory and goes over ZeroMQ
+};
+constexpr int kWays = 5;
+
 struct Shared {
-  std::atomic<int> turn;       // of the client
+  std::atomic<int> turn;  // of the client
+  std::atomic<Way> way;
   std::atomic<Nanos> started;  // by the client
   std::atomic<Nanos> finished;
   std::atomic<std::uint64_t> digest;
 };
 
-std::uint64_t checksum(std::span<const std::uint8_t> bytes) {
+template <class Bytes>
+std::uint64_t checksum(const Bytes& bytes) {
   return XXH3_64bits(bytes.data(), bytes.size());
 }
 
-// The client: waits for its turn, then sends all chunks as fast as the socket takes them.
-void send_images(const std::string& path, const std::vector<std::uint8_t>& image, Shared& shared) {
-  zmq::context_t context(1);
-  zmq::socket_t dealer(context, zmq::socket_type::dealer);
-  dealer.connect("ipc://" + path);
-  for (int done = 0;; ++done) {
-    while (shared.turn <= done) pause_for(kMillisecond / 5);
-    shared.started = monotonic_now();
-    PutChunk put;
-    put.id = RequestId::random();
-    put.total_bytes = image.size();
-    for (put.offset = 0; put.offset < image.size(); put.offset += kMaxChunkBytes) {
-      const std::size_t bytes = std::min<std::size_t>(kMaxChunkBytes, image.size() - put.offset);
-      dealer.send(zmq::buffer(encode_message(put)), zmq::send_flags::sndmore);
-      dealer.send(zmq::buffer(image.data() + put.offset, bytes), zmq::send_flags::none);
+struct ClientImage {
+  std::shared_ptr<const std::string> bytes;
+  std::string file;
+};
+
+// The client: waits for its turn, hands the image over as the library does, and then asks.
+class BenchClient {
+ public:
+  BenchClient(const std::string& path, const ClientImage& image, Shared& shared)
+      : image_(image),
+        shared_(shared),
+        link_(path),
+        fds_(path),
+        ready_(Upload(RequestId::random(), {{"", image.bytes}}).next_memfd().value().value()) {
+    FACET_CHECK(fds_.open(monotonic_now()));
+  }
+
+  [[noreturn]] void run() {
+    for (int done = 0;; ++done) {
+      while (shared_.turn <= done) pause_for(kMillisecond / 5);
+      const RequestId id = RequestId::random();
+      shared_.started = monotonic_now();
+      switch (shared_.way.load()) {
+        case Way::kMemfd:
+          hand_over(ready_.fd.get(), {id, 0, ready_.put.total_bytes});
+          break;
+        case Way::kBytes:
+          fill_and_hand_over(id, {"", image_.bytes}, &spare_);
+          break;
+        case Way::kFile:
+          fill_and_hand_over(id, {image_.file, nullptr}, &spare_);
+          break;
+        case Way::kFirst:
+          fill_and_hand_over(id, {image_.file, nullptr}, nullptr);
+          break;
+        case Way::kChunks:
+          send_chunks(id);
+          break;
+      }
+      GenerateRequest ask;
+      ask.id = id;
+      ask.messages.push_back({"user", {{ContentPart::Kind::kImage, {}, 0}}});
+      ask.num_images = 1;
+      while (!link_.send(encode_message(ask))) link_.wait(kSecond, true, -1);
     }
   }
-}
+
+ private:
+  void fill_and_hand_over(const RequestId& id, ImageSource source, UniqueFd* spare) {
+    Upload upload(id, {std::move(source)});
+    auto memfd = upload.next_memfd(spare != nullptr ? std::move(*spare) : UniqueFd());
+    FACET_CHECK(memfd.has_value() && memfd->has_value());
+    hand_over((*memfd)->fd.get(), (*memfd)->put);
+    if (spare != nullptr) *spare = std::move((*memfd)->fd);
+  }
+  void hand_over(int fd, const PutFd& put) {
+    FACET_CHECK(fds_.send(encode_message(put), fd));
+    while (true) {
+      const auto answer = fds_.receive();
+      FACET_CHECK(answer.has_value());
+      if (*answer) {
+        FACET_CHECK(std::holds_alternative<Stored>(**answer));
+        return;
+      }
+      link_.wait(kSecond, false, fds_.fd());
+    }
+  }
+  void send_chunks(const RequestId& id) {
+    Upload upload(id, {{"", image_.bytes}});
+    while (auto chunk = upload.next().value()) {
+      if (!link_.send(chunk->map, chunk->bytes, chunk->owner)) {
+        link_.wait(kSecond, true, -1);
+        continue;
+      }
+      upload.advance();
+    }
+  }
+
+  const ClientImage& image_;
+  Shared& shared_;
+  Link link_;
+  FdLink fds_;
+  const Upload::Memfd ready_;
+  UniqueFd spare_;
+};
 
 void read_images(const std::string& path, std::span<const std::byte> ring, Shared& shared) {
   int lifeline[2];
@@ -66,8 +154,8 @@ void read_images(const std::string& path, std::span<const std::byte> ring, Share
     while (auto message = (*link)->receive().value()) {
       const auto command = decode_worker_command(*message);
       const ImageDescriptor& image = std::get<Dispatch>(*command).images.at(0);
-      const auto pixels = reader->pixels(
-          {image.slot, image.generation, image.offset, image.width, image.height});
+      const auto pixels =
+          reader->pixels({image.slot, image.generation, image.offset, image.width, image.height});
       FACET_CHECK(pixels.has_value());
       shared.digest = checksum(*pixels);
       FACET_CHECK(reader->is_current(image.slot, image.generation));
@@ -100,39 +188,59 @@ Ring make_ring(std::uint64_t image_bytes) {
 
 class Broker {
  public:
-  Broker(Ring& ring, Router& clients, Router& workers, const Image& image)
-      : ring_(*ring.writer), clients_(clients), workers_(workers), image_(image) {}
+  Broker(Ring& ring, Router& clients, int fd_listener, Router& workers, const Image& image)
+      : ring_(*ring.writer),
+        clients_(clients),
+        workers_(workers),
+        image_(image),
+        fds_(fd_listener, fd_limits(), [this](Event event) { take(std::get<ClientPut>(event)); }) {}
 
-  // Takes the chunks of one image and hands it on.
+  // Takes one image, in whatever way it comes, and hands it on when it is asked for.
   void receive_image() {
-    const std::uint32_t slot = reserve();
-    std::uint64_t have = 0;
-    while (have < image_.bytes()) {
-      zmq_pollitem_t item{clients_.socket_handle(), 0, ZMQ_POLLIN, 0};
-      zmq_poll(&item, 1, 1000);
+    slot_ = reserve();
+    have_ = 0;
+    while (true) {
+      zmq_pollitem_t items[] = {{clients_.socket_handle(), 0, ZMQ_POLLIN, 0},
+                                {nullptr, fds_.poll_fd(), ZMQ_POLLIN, 0}};
+      zmq_poll(items, 2, 1000);
+      while (fds_.receive(monotonic_now())) {
+      }
       while (auto message = clients_.receive()) {
-        const auto chunk = message->chunk->to_string_view();
+        const auto chunk =
+            message->chunk ? std::optional(message->chunk->to_string_view()) : std::nullopt;
         const auto decoded = decode_client_message(message->map.to_string_view(), chunk);
-        const auto& put = std::get<PutChunk>(*decoded);
-        std::memcpy(ring_.payload(slot).data() + put.offset, chunk.data(), chunk.size());
-        have += chunk.size();
+        if (const auto* put = std::get_if<PutChunk>(&*decoded)) {
+          take(ClientPut{1, *put, *chunk});
+        } else {
+          FACET_CHECK(have_ == image_.bytes());
+          return hand_over(slot_);
+        }
       }
     }
-    hand_over(slot);
   }
 
   // The ring alone: bytes that are here already.
-  void copy_image(const std::vector<std::uint8_t>& bytes) {
+  void copy_image(const std::string& bytes) {
     const std::uint32_t slot = reserve();
     std::memcpy(ring_.payload(slot).data(), bytes.data(), bytes.size());
     hand_over(slot);
   }
 
  private:
+  void take(const ClientPut& put) {
+    FACET_CHECK(!put.malformed);
+    std::memcpy(ring_.payload(slot_).data() + put.chunk.offset, put.bytes.data(), put.bytes.size());
+    have_ += put.bytes.size();
+    if (!put.wants_answer || have_ < image_.bytes()) return;
+    std::deque<Event> gone;
+    fds_.send({put.client, Stored{put.chunk.id, put.chunk.image}}, gone);
+  }
   std::uint32_t reserve() {
     if (last_) ring_.free(*last_);
-    last_ = ring_.reserve(RingArena::kPixel, RequestId::random(), image_.bytes(), image_.width,
-                          image_.height).value();
+    last_ = ring_
+                .reserve(RingArena::kPixel, RequestId::random(), image_.bytes(), image_.width,
+                         image_.height)
+                .value();
     return *last_;
   }
   void hand_over(std::uint32_t slot) {
@@ -151,10 +259,15 @@ class Broker {
   Router& clients_;
   Router& workers_;
   const Image image_;
+  FdPort fds_;
+  std::uint32_t slot_ = 0;
+  std::uint64_t have_ = 0;
   std::optional<std::uint32_t> last_;
 };
 
-double milliseconds(Nanos time) { return static_cast<double>(time) / kMillisecond; }
+double milliseconds(Nanos time) {
+  return static_cast<double>(time) / kMillisecond;
+}
 
 // Waits for the reader; milliseconds since `started`.
 double until_read(Shared& shared, std::uint64_t expected) {
@@ -164,63 +277,125 @@ double until_read(Shared& shared, std::uint64_t expected) {
 }
 
 std::unique_ptr<Router> open_router(zmq::context_t& context, const std::string& path, int mark,
-                             std::int64_t max_frame_bytes) {
-  return std::move(Router::bind(context, {.listen_fd = listen_at(path), .socket_path = path,
-                                          .receive_mark = mark, .send_mark = 1000,
+                                    std::int64_t max_frame_bytes) {
+  return std::move(Router::bind(context, {.listen_fd = listen_at(path),
+                                          .socket_path = path,
+                                          .receive_mark = mark,
+                                          .send_mark = 1000,
                                           .max_frame_bytes = max_frame_bytes,
                                           .max_connections = 16})
                        .value());
 }
 
-int run(int mebibytes, int count) {
-  const Image image{1024, static_cast<std::uint32_t>(mebibytes * (1 << 20) / 3 / 1024)};
-  std::vector<std::uint8_t> bytes(image.bytes());
-  for (std::size_t i = 0; i < bytes.size(); ++i) bytes[i] = static_cast<std::uint8_t>(i * i >> 7);
+ClientImage make_image(const std::string& path, std::uint64_t size) {
+  std::string bytes(size, '\0');
+  for (std::size_t i = 0; i < size; ++i) bytes[i] = static_cast<char>(i * i >> 7);
+  const UniqueFd file(open(path.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600));
+  for (std::size_t have = 0; have < size;) {
+    const ssize_t got = write(file.get(), bytes.data() + have, size - have);
+    FACET_CHECK(got > 0);
+    have += static_cast<std::size_t>(got);
+  }
+  return {std::make_shared<const std::string>(std::move(bytes)), path};
+}
+
+// Into memory that it has used before, as a program that reads one image after the other.
+void read_file(const std::string& path, std::string& into) {
+  const UniqueFd file(open(path.c_str(), O_RDONLY | O_CLOEXEC));
+  for (std::size_t have = 0; have < into.size();) {
+    const ssize_t got = read(file.get(), into.data() + have, into.size() - have);
+    FACET_CHECK(got > 0);
+    have += static_cast<std::size_t>(got);
+  }
+}
+
+struct Samples {
+  std::vector<double> ways[kWays];
+  std::vector<double> ring, memcpy_and_checksum, file_too;  // the last: and read the file before
+};
+
+void measure(Broker& broker, Shared& state, const ClientImage& image, int count, Samples& samples) {
+  const std::string& bytes = *image.bytes;
   const std::uint64_t expected = checksum(bytes);
-  const std::string path = "/tmp/facet-handoff-bench-" + std::to_string(getpid());
-  Ring ring = make_ring(image.bytes());
-  auto* state = shared<Shared>();
-  const pid_t client = start([&] { send_images(path + ".c", bytes, *state); });
-  const pid_t reader = start([&] { read_images(path + ".w", ring.memory, *state); });
-  zmq::context_t context(1);
-  const auto clients = open_router(context, path + ".c", kClientReceiveMark, kMaxClientFrameBytes);
-  const auto workers = open_router(context, path + ".w", 1000, 1 << 20);
-  while (!workers->receive()) pause_for(kMillisecond);
-
-  Broker broker(ring, *clients, *workers, image);
-  std::vector<std::uint8_t> copies[kSlots];
-  for (auto& copy : copies) copy.resize(bytes.size());
-  std::vector<double> whole, alone, control;
+  std::vector<std::string> copies(kSlots, std::string(bytes.size(), '\0'));
+  std::string read_in(bytes.size(), '\0');
+  int turn = 0;
   for (int i = 0; i < count; ++i) {
-    state->finished = 0;
-    state->turn = i + 1;
-    broker.receive_image();
-    whole.push_back(until_read(*state, expected));
-
-    state->finished = 0;
-    state->started = monotonic_now();
+    for (int way = 0; way < kWays; ++way) {
+      state.finished = 0;
+      state.way = static_cast<Way>(way);
+      state.turn = ++turn;
+      broker.receive_image();
+      samples.ways[way].push_back(until_read(state, expected));
+    }
+    state.finished = 0;
+    state.started = monotonic_now();
     broker.copy_image(bytes);
-    alone.push_back(until_read(*state, expected));
+    samples.ring.push_back(until_read(state, expected));
 
-    auto& copy = copies[i % kSlots];
+    auto& copy = copies[static_cast<std::size_t>(i % kSlots)];
     const Nanos started = monotonic_now();
     std::memcpy(copy.data(), bytes.data(), bytes.size());
     FACET_CHECK(checksum(copy) == expected);
-    control.push_back(milliseconds(monotonic_now() - started));
+    samples.memcpy_and_checksum.push_back(milliseconds(monotonic_now() - started));
+    const Nanos from_file = monotonic_now();
+    read_file(image.file, read_in);
+    std::memcpy(copy.data(), read_in.data(), bytes.size());
+    FACET_CHECK(checksum(copy) == expected);
+    samples.file_too.push_back(milliseconds(monotonic_now() - from_file));
   }
-  kill(client, SIGKILL);
-  kill(reader, SIGKILL);
+}
+
+void report(int mebibytes, int count, Samples& samples) {
+  const double control = quantile(samples.memcpy_and_checksum, 0.5);
+  const double file_control = quantile(samples.file_too, 0.5);
+  const double ring = quantile(samples.ring, 0.5);
+  double ways[kWays];
+  for (int way = 0; way < kWays; ++way) ways[way] = quantile(samples.ways[way], 0.5);
+  const auto of = [&](Way way) { return ways[static_cast<int>(way)]; };
+  std::printf(
+      "{\"mebibytes\": %d, \"count\": %d, \"descriptor_ms\": %.2f, "
+      "\"bytes_to_descriptor_ms\": %.2f, \"file_to_descriptor_ms\": %.2f, "
+      "\"first_file_to_descriptor_ms\": %.2f, "
+      "\"chunks_ms\": %.2f, \"ring_ms\": %.2f, \"memcpy_and_checksum_ms\": %.2f, "
+      "\"read_memcpy_and_checksum_ms\": %.2f, \"ratio\": %.2f, "
+      "\"bytes_ratio\": %.2f, \"file_ratio\": %.2f, \"first_file_ratio\": %.2f, "
+      "\"chunks_ratio\": %.2f, "
+      "\"ring_ratio\": %.2f}\n",
+      mebibytes, count, of(Way::kMemfd), of(Way::kBytes), of(Way::kFile), of(Way::kFirst),
+      of(Way::kChunks), ring, control, file_control, control / of(Way::kMemfd),
+      control / of(Way::kBytes), file_control / of(Way::kFile), file_control / of(Way::kFirst),
+      control / of(Way::kChunks), control / ring);
+}
+
+int run(int mebibytes, int count) {
+  const Image image{1024, static_cast<std::uint32_t>(mebibytes * (1 << 20) / 3 / 1024)};
+  const std::string path = "/tmp/facet-handoff-bench-" + std::to_string(getpid());
+  const std::string socket = path + ".c";
+  const std::string fd_socket = socket + std::string(kFdSocketSuffix);
+  const ClientImage bytes = make_image(path + ".image", image.bytes());
+  Ring ring = make_ring(image.bytes());
+  auto* state = shared<Shared>();
+  const int fd_listener = listen_at(fd_socket, SOCK_SEQPACKET | SOCK_NONBLOCK);
+  const pid_t client = start([&] { BenchClient(socket, bytes, *state).run(); });
+  const pid_t reader = start([&] { read_images(path + ".w", ring.memory, *state); });
+  Samples samples;
+  {
+    zmq::context_t context(1);
+    const auto clients = open_router(context, socket, kClientReceiveMark, kMaxClientFrameBytes);
+    const auto workers = open_router(context, path + ".w", 1000, 1 << 20);
+    while (!workers->receive()) pause_for(kMillisecond);
+    Broker broker(ring, *clients, fd_listener, *workers, image);
+    measure(broker, *state, bytes, count, samples);
+    kill(client, SIGKILL);
+    kill(reader, SIGKILL);
+  }
   while (wait(nullptr) > 0) {
   }
-  unlink((path + ".c").c_str());
-  unlink((path + ".w").c_str());
-  const double whole_ms = quantile(whole, 0.5), alone_ms = quantile(alone, 0.5),
-               control_ms = quantile(control, 0.5);
-  std::printf("{\"mebibytes\": %d, \"count\": %d, \"client_to_checksum_ms\": %.2f, "
-              "\"ring_to_checksum_ms\": %.2f, \"memcpy_and_checksum_ms\": %.2f, "
-              "\"ratio\": %.2f, \"ring_ratio\": %.2f}\n",
-              mebibytes, count, whole_ms, alone_ms, control_ms, control_ms / whole_ms,
-              control_ms / alone_ms);
+  for (const std::string& file : {socket, fd_socket, path + ".w", path + ".image"}) {
+    unlink(file.c_str());
+  }
+  report(mebibytes, count, samples);
   return 0;
 }
 
