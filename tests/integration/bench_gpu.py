@@ -10,6 +10,8 @@ import subprocess
 import sys
 import unittest
 
+from patience import patient
+
 SOURCE, BUILD = sys.argv[1:3]
 PARTS = ("start", "decode", "prefill", "vision", "first_token", "captions")
 
@@ -18,7 +20,7 @@ def bench(*arguments, reference=sys.executable):
     env = dict(os.environ, FACET_BUILD=BUILD, FACET_REFERENCE_PYTHON=reference)
     done = subprocess.run(
         [os.path.join(SOURCE, "scripts", "bench.sh"), "gpu", *arguments], text=True,
-        stdout=subprocess.PIPE, env=env, timeout=580, check=False)
+        stdout=subprocess.PIPE, env=env, timeout=patient(580), check=False)
     print(done.stdout, flush=True)
     return done.returncode, done.stdout.splitlines()
 

@@ -11,13 +11,16 @@ import subprocess
 import sys
 import unittest
 
+from patience import patient
+
 SOURCE, BUILD = sys.argv[1:3]
 
 
 def bench(*arguments):
     done = subprocess.run(
         [os.path.join(SOURCE, "scripts", "bench.sh"), "gpus", *arguments], text=True,
-        stdout=subprocess.PIPE, env=dict(os.environ, FACET_BUILD=BUILD), timeout=580, check=False)
+        stdout=subprocess.PIPE, env=dict(os.environ, FACET_BUILD=BUILD), check=False,
+        timeout=patient(580))
     print(done.stdout, flush=True)
     return done.returncode, done.stdout.splitlines()
 

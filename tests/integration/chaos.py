@@ -43,6 +43,7 @@ import pool_oracle
 from chaos_client import ChaosClient, run_load
 from chaos_host import HostWatch, reload
 from cli_harness import answers_of
+from patience import patient
 from pool_client import Client, Request
 from pool_daemon import Daemon, wait_ready
 from pool_images import big_noise_png, draw, encode, mixed_images, write_folder
@@ -353,7 +354,7 @@ def run_batch(pool, folder, out):
     command = [os.path.join(pool.bin_dir, "facet"), "batch", folder, "-p", "Describe it.",
                "-o", out, "--socket", pool.socket_path, "--max-tokens", "24"]
     done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True,
-                          timeout=120, check=False)
+                          timeout=patient(120), check=False)
     if done.returncode != 0:
         raise AssertionError(f"facet batch: exit {done.returncode}\n{done.stderr[-2000:]}")
     return answers_of(out)

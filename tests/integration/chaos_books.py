@@ -3,6 +3,7 @@
 import os
 import time
 
+from patience import patient
 from pool_daemon import children_of, count_fds, family_of, program_of, state_of
 
 
@@ -94,7 +95,7 @@ def take_least(pool, client):
 
 def take(pool, client):
     """Of the processes, once every worker is ready, and what the broker says it holds."""
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + patient(30)
     while True:
         try:
             status = client.status()
@@ -117,7 +118,7 @@ def leaks(pool, client, before, timeout_s, but=frozenset()):
     at_broker = of_status(client.status())
     before = {what: 0 if what in at_broker else number
               for what, number in before.items()}
-    deadline = time.monotonic() + timeout_s
+    deadline = time.monotonic() + patient(timeout_s)
     while True:
         found = {what: numbers for what, numbers in differences(before, take(pool, client)).items()
                  if what not in but}

@@ -15,6 +15,7 @@ import tempfile
 import time
 
 from cli_harness import Facet, answers_of, expect, expect_exit, rows_of, run_cases
+from patience import patient
 from pool_daemon import Daemon, wait_until
 from pool_images import mixed_images, write_folder
 
@@ -108,7 +109,7 @@ def ctrl_c_finishes_what_is_under_way():
         batch = FACET.start(*command(daemon, path, "--in-flight", "8"))
         wait_until(lambda: lines_in(path) >= 8, 30, "answers")
         batch.send_signal(signal.SIGINT)
-        _, err = batch.communicate(timeout=30)
+        _, err = batch.communicate(timeout=patient(30))
         expect(batch.returncode == 130, batch.returncode, err.decode())
         expect("finishing" in err.decode() and "interrupted" in err.decode(), err.decode())
         some = lines_in(path)
@@ -119,7 +120,7 @@ def ctrl_c_finishes_what_is_under_way():
         time.sleep(0.05)  # two signals at once are one
         batch.send_signal(signal.SIGINT)
         start = time.monotonic()
-        _, err = batch.communicate(timeout=30)
+        _, err = batch.communicate(timeout=patient(30))
         expect(batch.returncode == 130, batch.returncode, err.decode())
         expect(time.monotonic() - start < 5, "the second Ctrl-C leaves at once")
         answers_of(path)
@@ -141,7 +142,7 @@ def a_second_batch_is_refused():
         expect_exit(second, 2)
         expect("another batch is writing to it" in second.err, second.err)
         first.send_signal(signal.SIGTERM)
-        first.communicate(timeout=30)
+        first.communicate(timeout=patient(30))
         expect(first.returncode == 130, first.returncode)
         precious = out("precious.txt")
         with open(precious, "w", encoding="utf-8") as file:
@@ -280,7 +281,7 @@ def a_daemon_that_goes_stops_the_batch():
         batch = FACET.start(*command(daemon, path, "--in-flight", "4"))
         wait_until(lambda: lines_in(path) >= 4, 30, "answers")
         daemon.stop()
-        _, err = batch.communicate(timeout=60)
+        _, err = batch.communicate(timeout=patient(60))
         expect(batch.returncode == 3, batch.returncode, err.decode())
         expect("goes on where it ended" in err.decode(), err.decode())
         expect(not any("error" in row for row in rows_of(path)), "no image is to blame")

@@ -7,6 +7,8 @@ import subprocess
 import sys
 import time
 
+from patience import patient
+
 
 class Facet:
     def __init__(self, bin_dir, runtime_dir):
@@ -24,8 +26,8 @@ class Facet:
         limit = (max_file_bytes, resource.RLIM_INFINITY)
         preexec = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, limit)
         done = subprocess.run([self.path, *words], input=text.encode(), stdout=stdout,
-                              stderr=subprocess.PIPE, env=self.env, timeout=timeout_s, check=False,
-                              preexec_fn=preexec if max_file_bytes else None)
+                              stderr=subprocess.PIPE, env=self.env, timeout=patient(timeout_s),
+                              check=False, preexec_fn=preexec if max_file_bytes else None)
         done.out, done.err = (done.stdout or b"").decode(), done.stderr.decode()
         return done
 

@@ -13,6 +13,7 @@ import tempfile
 import time
 
 from cli_harness import Facet, expect, expect_exit, run_cases
+from patience import patient
 from pool_daemon import Daemon, everything_is_gone, family_of, wait_until
 from pool_images import mixed_images, write_folder
 
@@ -108,7 +109,7 @@ def ctrl_c_cancels():
         running = FACET.start("run", IMAGES[0], *long)
         expect(running.stdout.read(8), "text is streamed")
         running.send_signal(signal.SIGINT)
-        running.communicate(timeout=5)
+        running.communicate(timeout=patient(5))
         expect(running.returncode == 130, running.returncode)
         wait_until(lambda: json.loads(FACET.run("status", "--json", *at).out)["requests"]["running"]
                    == 0, 5, "the daemon stops computing")
@@ -116,7 +117,7 @@ def ctrl_c_cancels():
         running = FACET.start("run", *long)
         expect(running.stdout.read(1), "text is streamed")
         running.stdout.close()
-        running.wait(timeout=10)
+        running.wait(timeout=patient(10))
         expect(running.returncode == 1, running.returncode)
         expect(running.stderr.read() == b"", "it goes quietly")
         wait_until(lambda: json.loads(FACET.run("status", "--json", *at).out)["requests"]["running"]
@@ -155,7 +156,7 @@ def start_private():
 def ctrl_c_ends_a_private_daemon():
     running, family = start_private()
     os.killpg(running.pid, signal.SIGINT)  # as the terminal does
-    running.communicate(timeout=20)
+    running.communicate(timeout=patient(20))
     expect(running.returncode == 130, running.returncode)
     wait_until(lambda: everything_is_gone(family), 5, "its processes end")
     expect(os.listdir(RUNTIME) == [], os.listdir(RUNTIME))
@@ -198,7 +199,7 @@ def a_private_daemon_that_cannot_start_says_why():
         broken = FACET.run("run", "-p", "x", "--model", empty)
         expect_exit(broken, 3)
         expect("config.json" in broken.err, broken.err)
-        expect(time.monotonic() - start < 60, "it does not wait for ever")
+        expect(time.monotonic() - start < patient(60), "it does not wait for ever")
     expect(os.listdir(RUNTIME) == [], os.listdir(RUNTIME))
 
 

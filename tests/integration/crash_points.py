@@ -25,6 +25,7 @@ import time
 import pool_client
 import pool_oracle
 from crash_table import CrashTable
+from patience import patient, patient_ms
 from pool_case import jpeg
 from pool_client import Client, Request
 from pool_daemon import Daemon, count_fds, state_of, wait_until
@@ -56,11 +57,10 @@ worker.stepped worker.reported worker.acknowledged worker.cancelled
 decoder.job decoder.child decoder.row decoder.decoded decoder.reply
 """.split()
 
-SHORT = ("step_deadline_ms = 1000\nidle_deadline_ms = 1000\nbroker_deadline_ms = 1000\n"
+SHORT = (f"step_deadline_ms = {patient_ms(1000)}\nidle_deadline_ms = {patient_ms(1000)}\n"
+         f"broker_deadline_ms = {patient_ms(1000)}\n"
          "kill_grace_ms = 300\n")
-
-
-SHORT_STOP_LIMIT_S = 30.0  # by then a stopped process has been ended, with deadlines that short
+SHORT_STOP_LIMIT_S = patient(30)  # with deadlines as these, a stopped process has been ended
 
 
 class Round:
@@ -79,7 +79,7 @@ class Round:
         self.daemon = Daemon(bin_dir, workers=2, worker="echo.token_us = 3000\ncredits = 4",
                              supervisor="restart_backoff_ms = 50\nrestart_backoff_max_ms = 200\n" +
                              deadlines,
-                             decoder="" if stop_s else "cpu_seconds = 1")
+                             decoder="" if stop_s else f"cpu_seconds = {round(patient(1))}")
         points = os.path.join(self.daemon.folder, "points")
         self.table = CrashTable(points)
         self.daemon.env["FACET_CRASH_POINTS"] = points

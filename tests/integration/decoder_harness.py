@@ -11,6 +11,8 @@ import time
 
 from PIL import ImageFile
 
+from patience import patient
+
 # Pillow sizes the buffer of a progressive JPEG by the picture's area; noise can need more.
 ImageFile.MAXBLOCK = 1 << 22
 
@@ -22,13 +24,6 @@ PAGE = 65536
 
 def pages(size):
     return max(1, -(-size // PAGE)) * PAGE
-
-
-def is_sanitized(binary):
-    """Its shadow memory takes terabytes: no limit of memory holds for it."""
-    with open(binary, "rb") as file:
-        program = file.read()
-    return b"__asan_init" in program or b"__tsan_init" in program
 
 
 class Decoder:
@@ -73,7 +68,7 @@ class Decoder:
         return job
 
     def receive(self, timeout=60):
-        self.socket.settimeout(timeout)
+        self.socket.settimeout(patient(timeout))
         data = self.socket.recv(4096)
         if not data:
             raise EOFError("the decoder closed its socket")
@@ -97,12 +92,12 @@ class Decoder:
         return os.waitpid(self.pid, os.WNOHANG) == (0, 0)
 
     def lifeline_closed(self, timeout):
-        return bool(select.select([self.lifeline], [], [], timeout)[0])
+        return bool(select.select([self.lifeline], [], [], patient(timeout))[0])
 
     def close(self):
         """Closes the job socket; returns the server's exit status."""
         self.socket.close()
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + patient(10)
         status = None
         while time.monotonic() < deadline:
             pid, status = os.waitpid(self.pid, os.WNOHANG)

@@ -10,7 +10,7 @@ import signal
 
 from pool_case import PoolTest, jpeg, run_tests
 from pool_client import Client, Request
-from pool_daemon import wait_until
+from pool_daemon import DRAIN_MS, wait_until
 
 ECHO = "echo.token_us = 2000"
 
@@ -116,7 +116,7 @@ class Reloads(PoolTest):
 
     def test_sighup_reloads(self):
         daemon, client = self.pool(workers=1, worker=ECHO)
-        self.edit(daemon, "drain_ms = 5000", "drain_ms = 4000")
+        self.edit(daemon, f"drain_ms = {DRAIN_MS}", f"drain_ms = {DRAIN_MS - 1000}")
         daemon.process.send_signal(signal.SIGHUP)
         self.wait_generation(client, 2)
         self.edit(daemon, "count = 1", "count = 2")

@@ -9,6 +9,7 @@ import random
 import signal
 import time
 
+from patience import patient
 from pool_case import PoolTest, SEED, jpeg, run_tests
 from pool_client import Client, Request
 from pool_daemon import everything_is_gone, wait_until
@@ -21,7 +22,7 @@ class Operated(PoolTest):
     def load(self, client, stop, on_turn=lambda: None, width=12):
         """Keeps `width` requests under way until stop(); returns them all, finished."""
         done, running, count = [], [], 0
-        deadline = time.monotonic() + 90
+        deadline = time.monotonic() + patient(90)
         while running or not stop():
             while len(running) < width and not stop():
                 images = [jpeg()] if count % 3 == 0 else []
@@ -123,7 +124,7 @@ class Restarts(Operated):
         client.poll_until(lambda: all(r.finished for r in requests), 60)
         for request in requests:
             self.assert_answer(request)
-        self.assertEqual(restart.wait(60), 0)
+        self.assertEqual(restart.wait(patient(60)), 0)
         self.wait_ready(client, 2)
         self.assert_rests(client)
 
@@ -149,10 +150,10 @@ class Restarts(Operated):
                                       (["restart", "--rolling", "--deadline", "1y"], 2, "1y"),
                                       (["drain", "--cancel"], 1, "not draining")):
             process = self.facet(daemon, *arguments)
-            self.assertEqual(process.wait(20), code, arguments)
+            self.assertEqual(process.wait(patient(20)), code, arguments)
             self.assertIn(said, process.stdout.read())
         process = self.facet(daemon, "drain", "--socket", "/nowhere/facet.sock")
-        self.assertEqual(process.wait(20), 2)  # with --config
+        self.assertEqual(process.wait(patient(20)), 2)  # with --config
         if os.geteuid() != 0:
             return
         # The socket itself is 0600; made open, the kernel's word about the user still counts.
@@ -162,7 +163,7 @@ class Restarts(Operated):
         for mode in (0o600, 0o666):
             os.chmod(f"{daemon.folder}/run/control.sock", mode)
             process = self.facet(daemon, "drain", user=NOBODY)
-            self.assertEqual(process.wait(20), 4, mode)
+            self.assertEqual(process.wait(patient(20)), 4, mode)
             self.assertIn("root and the daemon's user", process.stdout.read())
 
 
@@ -189,7 +190,7 @@ class Drains(Operated):
         client.poll_until(lambda: all(r.finished for r in requests), 60)
         for request in requests:
             self.assert_answer(request)
-        self.assertEqual(daemon.process.wait(30), 0)
+        self.assertEqual(daemon.process.wait(patient(30)), 0)
         wait_until(lambda: everything_is_gone(self.everybody), 5, "ends")
         self.assertFalse(os.path.exists(daemon.socket_path))
 
@@ -204,7 +205,7 @@ class Drains(Operated):
         commands = []
         self.drain_under_load(daemon, client,
                               lambda: commands.append(self.facet(daemon, "drain")))
-        self.assertEqual(commands[0].wait(10), 0)
+        self.assertEqual(commands[0].wait(patient(10)), 0)
         self.assertIn("every accepted request was finished", commands[0].stdout.read())
 
     def test_sigterm_drains(self):
@@ -227,9 +228,9 @@ class Drains(Operated):
         request = client.submit(Request("1", [], {"max_tokens": 4000, "ignore_eos": True}))
         client.poll_until(lambda: request.tokens, 20)
         drain = self.facet(daemon, "drain", "--deadline", "200ms")
-        self.assertEqual(drain.wait(20), 1)
+        self.assertEqual(drain.wait(patient(20)), 1)
         self.assertIn("1 requests unfinished", drain.stdout.read())
-        self.assertEqual(daemon.process.wait(20), 0)
+        self.assertEqual(daemon.process.wait(patient(20)), 0)
 
     def test_a_drain_is_taken_back(self):
         daemon, client = self.slow_pool()
@@ -237,8 +238,8 @@ class Drains(Operated):
         client.poll_until(lambda: request.tokens, 20)
         drain = self.facet(daemon, "drain")
         client.poll_until(lambda: client.status()["draining"], 10)
-        self.assertEqual(self.facet(daemon, "drain", "--cancel").wait(10), 0)
-        self.assertEqual(drain.wait(10), 1)
+        self.assertEqual(self.facet(daemon, "drain", "--cancel").wait(patient(10)), 0)
+        self.assertEqual(drain.wait(patient(10)), 1)
         client.run([Request("2", [jpeg()], dict(LONG))], timeout_s=30)
         client.poll_until(lambda: request.finished, 30)
         self.assert_answer(request)

@@ -12,7 +12,7 @@ import struct
 import termios
 import time
 
-from patience import PATIENCE
+from patience import patient
 from pool_case import PoolTest, run_tests
 from pool_client import Request
 from pool_daemon import wait_until
@@ -33,7 +33,7 @@ class Top(PoolTest):
         return process, master
 
     def read_until(self, master, wanted, timeout_s=20):
-        text, deadline = "", time.monotonic() + timeout_s * PATIENCE
+        text, deadline = "", time.monotonic() + patient(timeout_s)
         while not wanted(text):
             self.assertLess(time.monotonic(), deadline, text)
             if select.select([master], [], [], 0.2)[0]:
@@ -58,7 +58,7 @@ class Top(PoolTest):
                     process.send_signal(end)
                 rest = self.read_until(master, lambda t: "\x1b[?1049l" in t)
                 self.assertTrue(rest.endswith("\x1b[?25h\x1b[?1049l"), rest[-40:])
-                self.assertEqual(process.wait(20), 0)
+                self.assertEqual(process.wait(patient(20)), 0)
                 self.assertEqual(termios.tcgetattr(self.slave), self.before)
 
     @staticmethod
@@ -75,7 +75,7 @@ class Top(PoolTest):
         self.assertEqual(max(map(len, lines)), 30)
         os.write(master, b"q")
         self.read_until(master, lambda t: "\x1b[?1049l" in t)
-        self.assertEqual(process.wait(20), 0)
+        self.assertEqual(process.wait(patient(20)), 0)
 
     def test_it_outlives_a_broker(self):
         daemon, _ = self.pool(workers=1)
@@ -85,10 +85,10 @@ class Top(PoolTest):
         os.kill(broker, signal.SIGKILL)
         wait_until(lambda: daemon.pids("facet-broker") not in ([], [broker]), 20, "a new broker")
         fresh = f"broker pid {daemon.broker()}"
-        self.read_until(master, lambda t: fresh in t and "ready" in t.split(fresh)[1])
+        self.read_until(master, lambda t: fresh in t and "ready" in t.split(fresh, 1)[1])
         os.write(master, b"q")
         self.read_until(master, lambda t: "\x1b[?1049l" in t)
-        self.assertEqual(process.wait(20), 0)
+        self.assertEqual(process.wait(patient(20)), 0)
 
     def test_without_a_terminal_looks_are_lines(self):
         daemon, _ = self.pool(workers=1)

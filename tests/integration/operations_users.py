@@ -11,6 +11,7 @@ import unittest
 import msgpack
 import zmq
 
+from patience import patient
 from pool_case import PoolTest, jpeg, run_tests
 from pool_client import Client, Request
 from pool_daemon import wait_until
@@ -61,7 +62,7 @@ def ask_all(path, count, connections=1, images=()):
         client = clients[i % connections]
         asked.append((client, client.submit(Request(f"{i}", list(images), dict(LONG)))))
         # One after the other, so that it is known which ones are too many.
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + patient(20)
         while outcome(asked[-1][1]) is None and time.monotonic() < deadline:
             client.poll(0.05)
         asked[-1][1].retry_at = None

@@ -15,11 +15,11 @@ import zmq
 from PIL import Image
 
 import pool_oracle
-from patience import PATIENCE
+from patience import patient, patient_ms
 from pool_client import Client
 from pool_daemon import Daemon, wait_idle, wait_ready
 
-TEST_LIMIT_S = 120 * PATIENCE  # a test that hangs says where
+TEST_LIMIT_S = patient(120)  # a test that hangs says where
 SEED = int(os.environ.get("FACET_SEED", "0")) or random.SystemRandom().randrange(1 << 30)
 
 
@@ -50,7 +50,7 @@ class Hostile:
         if self.socket is None:
             self.socket = zmq.Context.instance().socket(zmq.DEALER)
             self.socket.setsockopt(zmq.LINGER, 0)
-            self.socket.setsockopt(zmq.SNDTIMEO, 200)
+            self.socket.setsockopt(zmq.SNDTIMEO, patient_ms(200))
             self.socket.connect("ipc://" + self.path)
         try:
             self.socket.send_multipart(frames)
@@ -107,7 +107,7 @@ class PoolTest(unittest.TestCase):
     @staticmethod
     def outcome(process):
         """Exit code and all that it says, once it has ended."""
-        output, _ = process.communicate(timeout=60)
+        output, _ = process.communicate(timeout=patient(60))
         return process.returncode, output
 
     def assert_answer(self, request):

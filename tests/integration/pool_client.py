@@ -12,7 +12,7 @@ import msgpack
 import zmq
 from zmq.utils.monitor import recv_monitor_message
 
-from patience import PATIENCE
+from patience import patient
 
 CHUNK_BYTES = 1 << 20
 ASK_AGAIN_S = 1.0
@@ -202,7 +202,7 @@ class Client:
         self.resubmit()
 
     def poll_until(self, condition, timeout_s):
-        deadline = time.monotonic() + timeout_s * PATIENCE
+        deadline = time.monotonic() + patient(timeout_s)
         while not condition():
             if time.monotonic() > deadline:
                 raise TimeoutError(f"not within {timeout_s} s")
@@ -212,7 +212,7 @@ class Client:
         """Submits all, at most `in_flight` at once; returns when each is finished."""
         waiting = list(reversed(requests))
         running = []
-        deadline = time.monotonic() + timeout_s * PATIENCE
+        deadline = time.monotonic() + patient(timeout_s)
         while waiting or running:
             while waiting and len(running) < in_flight:
                 running.append(self.submit(waiting.pop()))

@@ -8,7 +8,7 @@ import subprocess
 import tempfile
 import time
 
-from patience import PATIENCE
+from patience import patient, patient_ms
 
 
 def children_of(pid):
@@ -52,7 +52,7 @@ def count_fds(pid):
 
 
 def wait_until(condition, timeout_s, what):
-    deadline = time.monotonic() + timeout_s * PATIENCE
+    deadline = time.monotonic() + patient(timeout_s)
     while not condition():
         if time.monotonic() > deadline:
             raise TimeoutError(f"not within {timeout_s} s: {what}")
@@ -80,6 +80,7 @@ def wait_idle(client, timeout_s):
     return status
 
 
+DRAIN_MS = patient_ms(5000)
 CONFIG = """
 [worker]
 engine = "echo"
@@ -96,7 +97,7 @@ runtime_dir = "{folder}/run"
 processes = 2
 {decoder}
 [supervisor]
-drain_ms = 5000
+drain_ms = {drain_ms}
 {supervisor}
 [log]
 level = "{log_level}"
@@ -121,7 +122,7 @@ class Daemon:
                  for name in ("worker", "broker", "ring", "ledger", "decoder", "supervisor")}
         with open(self.config, "w", encoding="utf-8") as file:
             file.write(CONFIG.format(folder=self.folder, workers=workers, log_level=log_level,
-                                     **lines))
+                                     drain_ms=DRAIN_MS, **lines))
         self.socket_path = os.path.join(self.folder, "run", "facet.sock")
         self.process = None
 
@@ -177,7 +178,7 @@ class Daemon:
                     self.process.wait(patience_s)
                 except subprocess.TimeoutExpired:
                     self.process.send_signal(signal.SIGTERM)
-            self.process.wait(timeout_s * PATIENCE)
+            self.process.wait(patient(timeout_s))
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()

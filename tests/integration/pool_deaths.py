@@ -6,16 +6,22 @@
 import os
 import signal
 
+from patience import patient, patient_ms
 from pool_case import PoolTest, jpeg, run_tests
 from pool_client import Client, Request
 from pool_daemon import count_fds, state_of, wait_until
+
+
+def deadlines(step_ms):
+    return (f"step_deadline_ms = {patient_ms(step_ms)}\nidle_deadline_ms = {patient_ms(1500)}\n"
+            "kill_grace_ms = 200")
 
 
 class Deaths(PoolTest):
     def test_stopped_worker_is_replaced_and_its_requests_go_on(self):
         daemon, client = self.pool(
             workers=2, worker="echo.token_us = 5000",
-            supervisor="step_deadline_ms = 1000\nidle_deadline_ms = 1500\nkill_grace_ms = 200")
+            supervisor=deadlines(step_ms=1000))
         requests = [client.submit(Request(f"{i}", [jpeg()], {"max_tokens": 300,
                                                              "ignore_eos": True}))
                     for i in range(8)]
@@ -33,7 +39,7 @@ class Deaths(PoolTest):
     def test_hanging_engine_is_seen_and_its_request_quarantined(self):
         daemon, client = self.pool(
             workers=2, worker="echo.token_us = 1000",
-            supervisor="step_deadline_ms = 500\nidle_deadline_ms = 1500\nkill_grace_ms = 200")
+            supervisor=deadlines(step_ms=500))
         poison = Request("\x01crash:hang@3", [], {"max_tokens": 50, "ignore_eos": True})
         self.run_with_poison(daemon, client, poison)
 
@@ -111,7 +117,7 @@ class Deaths(PoolTest):
         client.poll_until(lambda: all(r.finished for r in requests), 20)
         for request in requests:
             self.assert_answer(request)
-        self.assertEqual(daemon.process.wait(10), 0)
+        self.assertEqual(daemon.process.wait(patient(10)), 0)
         self.assertFalse(os.path.exists(daemon.socket_path))
 
     def test_descriptors_stay_flat_over_clients_and_work(self):

@@ -21,6 +21,7 @@ import time
 import msgpack
 import zmq
 
+from patience import patient, patient_ms
 from pool_case import SEED, PoolTest, jpeg, run_tests
 from pool_client import Request, generate_message
 from pool_daemon import count_fds, wait_until
@@ -106,7 +107,7 @@ class Disk(PoolTest):
             done = subprocess.run(
                 [*with_tmpfs(disk, "16k"), "sh", "-c", script, "sh", *batch, result],
                 env=dict(os.environ, out=result, keep=keep, disk=disk), stdin=subprocess.DEVNULL,
-                capture_output=True, text=True, timeout=90, check=False)
+                capture_output=True, text=True, timeout=patient(90), check=False)
             said = done.stdout + done.stderr
             self.assertIn("first 1", done.stdout, said)
             self.assertIn("second 0", done.stdout, said)
@@ -132,7 +133,7 @@ class Descriptors(PoolTest):
             config.flush()
             done = subprocess.run(
                 ["prlimit", "--nofile=80:80", os.path.join(self.bin_dir, "facetd"), "--config",
-                 config.name], capture_output=True, text=True, timeout=20, check=False)
+                 config.name], capture_output=True, text=True, timeout=patient(20), check=False)
             self.assertEqual(done.returncode, 72, done.stderr)
             self.assertIn("at most 80 open files are allowed, 468 are needed", done.stderr)
             self.assertFalse(os.path.exists(config.name + ".run"))
@@ -257,7 +258,7 @@ class Clock(PoolTest):
         daemon, client = self.pool(
             env={"LD_PRELOAD": self.shim, "FACET_CLOCK_OFFSET": offset}, workers=2,
             worker="echo.token_us = 10000", broker="request_deadline_s = 60",
-            supervisor="step_deadline_ms = 5000")
+            supervisor=f"step_deadline_ms = {patient_ms(5000)}")
         rng = random.Random(SEED)
         jumps = []
 

@@ -10,6 +10,7 @@ import re
 
 from PIL import Image
 
+from patience import patient_ms
 from pool_case import SEED, PoolTest, run_tests
 from pool_client import Request
 from pool_images import mixed_images
@@ -46,7 +47,7 @@ class Poison(PoolTest):
         # credits: fewer than the black box shows requests
         daemon, client = self.pool(
             worker="echo.token_us = 1000\nmax_lanes = 8\ncredits = 12",
-            supervisor="step_deadline_ms = 3000\nkill_grace_ms = 200")
+            supervisor=f"step_deadline_ms = {patient_ms(3000)}\nkill_grace_ms = 200")
         rng = random.Random(SEED)
         images = mixed_images(SEED, 40, max_side=120)
         good = [Request(f"{i}", rng.choices(images, k=rng.choice([0, 1, 1, 2])),

@@ -10,6 +10,7 @@ import json
 import time
 from collections import Counter
 
+from patience import patient
 from pool_case import PoolTest, run_tests
 from pool_client import Request
 from pool_daemon import wait_until
@@ -69,7 +70,7 @@ class Policies(PoolTest):
         """Keeps IN_FLIGHT requests under way; looks from when it is settled until COUNTED_TOKENS
         are made. What is under way then is cancelled."""
         looks, running, number, look_at = [], [], 0, 0.0
-        deadline = time.monotonic() + 90
+        deadline = time.monotonic() + patient(90)
         while not looks or sum(looks[-1].tokens) - sum(looks[0].tokens) < COUNTED_TOKENS:
             self.assertLess(time.monotonic(), deadline)
             while len(running) < IN_FLIGHT:

@@ -3,6 +3,8 @@
 import socket
 import struct
 
+from patience import patient
+
 GREETING = b"\xff" + bytes(8) + b"\x7f\x03\x00" + b"NULL".ljust(20, b"\0") + bytes(32)
 MORE, LONG, COMMAND = 1, 2, 4
 
@@ -20,7 +22,7 @@ def frame(body, more=False):
 class RawPeer:
     def __init__(self, path, is_greeting=True):
         self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.socket.settimeout(20)
+        self.socket.settimeout(patient(20))
         self.socket.connect(path)
         if is_greeting:
             ready = b"\x05READY" + prop(b"Socket-Type", b"DEALER") + prop(b"Identity", b"")
@@ -47,7 +49,7 @@ class RawPeer:
             return False
 
     def is_closed(self):
-        """Whether the other end closes within 20 s."""
+        """Whether the other end closes within 20 s (patience.py)."""
         try:
             while self.socket.recv(4096):
                 pass

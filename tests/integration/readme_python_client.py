@@ -12,6 +12,7 @@ import sys
 import tempfile
 
 from cli_harness import Facet, expect, expect_exit
+from patience import patient
 from pool_daemon import Daemon
 from pool_images import big_noise_png, mixed_images, write_folder
 
@@ -49,18 +50,18 @@ def main():
             wanted = facet.run("run", *images, "-p", "what?", "--max-tokens", "256", "--socket",
                                daemon.socket_path)
             expect_exit(wanted, 0)
-            got = subprocess.run(ask, capture_output=True, timeout=60, check=True)
+            got = subprocess.run(ask, capture_output=True, timeout=patient(60), check=True)
             expect(got.stdout == wanted.stdout, got.stdout, wanted.stdout)
             # The broker dies in the middle: the client goes on at its next token.
             # Unbuffered: what communicate() reads must be all that read() has left.
             running = subprocess.Popen(ask, stdout=subprocess.PIPE, bufsize=0)
             start = running.stdout.read(40)
             os.kill(daemon.broker(), signal.SIGKILL)
-            rest, _ = running.communicate(timeout=60)
+            rest, _ = running.communicate(timeout=patient(60))
             expect(running.returncode == 0, running.returncode)
             expect(start + rest == wanted.stdout, start + rest, wanted.stdout)
             refused = subprocess.run([*ask[:3], "x" * 10, os.path.abspath(__file__)],
-                                     capture_output=True, timeout=60, check=False)
+                                     capture_output=True, timeout=patient(60), check=False)
             expect(refused.returncode == 1 and b"unsupported: image 0" in refused.stderr,
                    refused.stderr)
     print(f"{name}: a client of {lines} lines, run through a broker's death")

@@ -9,12 +9,12 @@ import subprocess
 import tempfile
 import time
 
-from patience import PATIENCE
+from patience import patient
 
 
 def wait_for(what, condition, timeout=10.0):
     """The condition's first true value; polls, with a deadline."""
-    deadline = time.monotonic() + timeout * PATIENCE
+    deadline = time.monotonic() + patient(timeout)
     while True:
         value = condition()
         if value:
@@ -98,7 +98,7 @@ class Daemon:
 
     def wait_ready(self, timeout=20):
         """True: the byte came. False: the descriptor was closed without it."""
-        readable, _, _ = select.select([self.ready_read], [], [], timeout * PATIENCE)
+        readable, _, _ = select.select([self.ready_read], [], [], patient(timeout))
         assert readable, f"neither ready nor failed in {timeout} s:\n{self.log()}"
         return os.read(self.ready_read, 1) == b"1"
 
@@ -141,7 +141,7 @@ class Daemon:
         return self.wait(timeout)
 
     def wait(self, timeout=20):
-        code = self.process.wait(timeout * PATIENCE)
+        code = self.process.wait(patient(timeout))
         self.close()
         return code
 

@@ -10,9 +10,11 @@ import subprocess
 import sys
 import time
 
+from patience import patient, patient_ms
 from supervisor_harness import Daemon, children_of, is_alive, wait_for
 
 BIN = sys.argv[1]
+SHORT = f"idle_deadline_ms = {patient_ms(1500)}\nbroker_deadline_ms = {patient_ms(1500)}"
 QUICK = "restart_backoff_ms = 50\nrestart_backoff_max_ms = 200"
 
 
@@ -115,7 +117,7 @@ def test_deaths_are_noticed_before_the_memory_is_freed():
 
 
 def test_stopped_processes_are_replaced():
-    daemon = Daemon(BIN, supervisor="idle_deadline_ms = 1500\nbroker_deadline_ms = 1500\n" + QUICK)
+    daemon = Daemon(BIN, supervisor=f"{SHORT}\n{QUICK}")
     wait_for("both workers", lambda: daemon.num_ready() == 2)
     pid = daemon.pid_of("--worker 1")
     os.kill(pid, signal.SIGSTOP)
@@ -133,12 +135,12 @@ def test_stopped_processes_are_replaced():
 
 
 def test_a_paused_supervisor_blames_nobody():
-    daemon = Daemon(BIN, supervisor="idle_deadline_ms = 1500\nbroker_deadline_ms = 1500")
+    daemon = Daemon(BIN, supervisor=SHORT)
     wait_for("both workers", lambda: daemon.num_ready() == 2)
     before = daemon.pids()
     for pid in (daemon.pid, *before.values()):
         os.kill(pid, signal.SIGSTOP)
-    time.sleep(4)  # longer than each deadline
+    time.sleep(patient(4))  # longer than each deadline
     for pid in (daemon.pid, *before.values()):
         os.kill(pid, signal.SIGCONT)
     for _ in range(100):
@@ -173,7 +175,7 @@ def test_two_daemons():
     before = daemon.pids()
     for _ in range(10):
         second = subprocess.run([os.path.join(BIN, "facetd"), "--config", daemon.config],
-                                capture_output=True, timeout=10)
+                                capture_output=True, timeout=patient(10))
         message = second.stderr.decode()
         assert second.returncode == 1, (second.returncode, message)
         assert f"in use by another facetd, pid {daemon.pid}" in message, message
@@ -206,7 +208,7 @@ def test_foreign_files_are_left_alone():
     with open(daemon.socket_path, "w") as file:
         file.write("precious")
     done = subprocess.run([os.path.join(BIN, "facetd"), "--config", daemon.config],
-                          capture_output=True, timeout=10)
+                          capture_output=True, timeout=patient(10))
     assert done.returncode == 1 and b"is not a socket" in done.stderr, done
     assert open(daemon.socket_path).read() == "precious"
     for name in os.listdir(daemon.run_dir):
@@ -291,7 +293,7 @@ def test_runtime_dir_option():
     line = second.stdout.readline().decode()
     assert line == f"facet is ready: {other}/facet.sock\n", line
     second.terminate()
-    assert second.wait(10) == 0
+    assert second.wait(patient(10)) == 0
     second.stdout.close()
     assert daemon.stop() == 0
 

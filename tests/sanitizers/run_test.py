@@ -27,7 +27,6 @@ def options(log_path):
     """The environment of each sanitizer's runtime."""
     common = f"log_path={log_path}:{FAULTS}"
     return {
-        "FACET_TEST_PATIENCE": "6",  # tests/integration/patience.py
         "UBSAN_REPORTS": log_path,  # report_file.cc
         "ASAN_OPTIONS": f"{common}:strict_string_checks=1:detect_stack_use_after_return=1",
         "UBSAN_OPTIONS": f"{common}:print_stacktrace=1",

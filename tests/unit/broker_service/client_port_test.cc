@@ -15,6 +15,7 @@
 #include "common/base/unique_fd.h"
 #include "common/protocol/codec.h"
 #include "common/protocol/limits.h"
+#include "tests/patience.h"
 
 namespace facet {
 namespace {
@@ -41,7 +42,7 @@ class ClientPortTest : public testing::Test {
         [this](Event event) { events_.push_back(std::move(event)); },
         [] { return std::string("{}"); });
     peer_.set(zmq::sockopt::linger, 0);
-    peer_.set(zmq::sockopt::rcvtimeo, 10'000);
+    peer_.set(zmq::sockopt::rcvtimeo, patient_ms(10'000));
     peer_.connect("ipc://" + path);
   }
   ~ClientPortTest() override { std::filesystem::remove_all(folder_); }
@@ -49,7 +50,7 @@ class ClientPortTest : public testing::Test {
   void send(const std::string& map, const std::string& chunk = "") {
     peer_.send(zmq::buffer(map), chunk.empty() ? zmq::send_flags::none : zmq::send_flags::sndmore);
     if (!chunk.empty()) peer_.send(zmq::buffer(chunk), zmq::send_flags::none);
-    const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(10);
+    const auto deadline = std::chrono::steady_clock::now() + patient(std::chrono::seconds(10));
     while (std::chrono::steady_clock::now() < deadline) {
       router_->update_connections();
       if (port_->receive(kSecond)) return;

@@ -17,12 +17,13 @@
 #include "broker/service/service_limits.h"
 #include "broker/service/worker_port.h"
 #include "common/base/unique_fd.h"
+#include "tests/patience.h"
 
 namespace facet {
 namespace {
 
 bool eventually(const std::function<bool()>& condition) {
-  const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(10);
+  const auto deadline = std::chrono::steady_clock::now() + patient(std::chrono::seconds(10));
   while (std::chrono::steady_clock::now() < deadline) {
     if (condition()) return true;
     std::this_thread::sleep_for(std::chrono::milliseconds(1));
@@ -58,7 +59,7 @@ class RouterTest : public testing::Test {
     zmq::socket_t peer(peers_, zmq::socket_type::dealer);
     if (!identity.empty()) peer.set(zmq::sockopt::routing_id, identity);
     peer.set(zmq::sockopt::linger, 0);
-    peer.set(zmq::sockopt::rcvtimeo, 10'000);
+    peer.set(zmq::sockopt::rcvtimeo, patient_ms(10'000));
     peer.set(zmq::sockopt::reconnect_ivl, 10);
     peer.connect("ipc://" + path_);
     return peer;
@@ -116,7 +117,7 @@ TEST_F(RouterTest, SlowReaderIsFullAndNothingIsLost) {
   zmq::socket_t peer(peers_, zmq::socket_type::dealer);
   peer.set(zmq::sockopt::rcvhwm, 2);
   peer.set(zmq::sockopt::linger, 0);
-  peer.set(zmq::sockopt::rcvtimeo, 10'000);
+  peer.set(zmq::sockopt::rcvtimeo, patient_ms(10'000));
   peer.set(zmq::sockopt::routing_id, "slow");
   peer.connect("ipc://" + path_);
   send_frames(peer, {"hi"});

@@ -12,14 +12,10 @@
 #include <cstdlib>
 #include <functional>
 
+#include "tests/sanitizers/excused.h"
+
 namespace facet {
 namespace {
-
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-constexpr bool kHasSanitizer = true;
-#else
-constexpr bool kHasSanitizer = false;
-#endif
 
 // Wait status of a forked child that enters the sandbox and then does `deed`.
 int status_of(const std::function<void()>& deed, SandboxLimits limits = {}) {
@@ -81,7 +77,7 @@ TEST(Sandbox, EndsEndlessWork) {
 }
 
 TEST(Sandbox, BoundsMemory) {
-  if (kHasSanitizer) GTEST_SKIP() << "shadow memory leaves no room for an address-space limit";
+  if (is_excused("sandbox_test.memory")) GTEST_SKIP();
   SandboxLimits limits;
   limits.memory_bytes = 256 << 20;
   const int status = status_of(

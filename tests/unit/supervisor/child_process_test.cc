@@ -10,12 +10,14 @@
 #include <csignal>
 #include <string>
 
+#include "tests/patience.h"
+
 namespace facet {
 namespace {
 
 ChildEnd wait_for(ChildProcess& child) {
   pollfd polled{child.pidfd(), POLLIN, 0};
-  EXPECT_EQ(poll(&polled, 1, 10'000), 1);
+  EXPECT_EQ(poll(&polled, 1, patient_ms(10'000)), 1);
   const auto end = child.reap();
   EXPECT_TRUE(end);
   return end.value_or(ChildEnd{});
@@ -95,7 +97,7 @@ TEST(ChildProcess, DiesWithItsParent) {
   close(ends[1]);
   waitpid(parent, nullptr, 0);
   pollfd polled{ends[0], POLLIN, 0};
-  EXPECT_EQ(poll(&polled, 1, 5000), 1);  // end of file: both are gone
+  EXPECT_EQ(poll(&polled, 1, patient_ms(5000)), 1);  // end of file: both are gone
   char byte = 0;
   EXPECT_EQ(read(ends[0], &byte, 1), 0);
   close(ends[0]);

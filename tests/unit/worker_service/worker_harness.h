@@ -28,6 +28,7 @@
 #include "common/protocol/codec.h"
 #include "common/shm/ring.h"
 #include "common/shm/shared_region.h"
+#include "tests/patience.h"
 
 namespace facet {
 
@@ -108,10 +109,10 @@ class WorkerHarness {
     _exit(127);
   }
 
-  // The next message, or nothing within 10 s.
+  // The next message, or nothing within 10 s (tests/patience.h).
   std::optional<WorkerMessage> receive() {
     zmq::message_t identity, map;
-    router_.set(zmq::sockopt::rcvtimeo, 10'000);
+    router_.set(zmq::sockopt::rcvtimeo, patient_ms(10'000));
     do {  // what was meant for a former broker may still come, and is dropped
       if (!router_.recv(identity) || !router_.recv(map)) return std::nullopt;
       EXPECT_TRUE(identity.to_string().starts_with("0." + std::to_string(incarnation_) + "."));
@@ -169,7 +170,7 @@ class WorkerHarness {
     return image;
   }
 
-  // Waits for the process's end; its wait status, or nothing within 10 s.
+  // Waits for the process's end; its wait status, or nothing within 10 s (tests/patience.h).
   std::optional<int> wait_for_exit() {
     int status = 0;
     if (!eventually([&] { return waitpid(pid_, &status, WNOHANG) == pid_; })) return std::nullopt;
@@ -178,7 +179,7 @@ class WorkerHarness {
   }
 
   static bool eventually(const std::function<bool()>& condition) {
-    const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(10);
+    const auto deadline = std::chrono::steady_clock::now() + patient(std::chrono::seconds(10));
     while (std::chrono::steady_clock::now() < deadline) {
       if (condition()) return true;
       std::this_thread::sleep_for(std::chrono::milliseconds(2));

@@ -302,9 +302,7 @@ TEST(WorkerProcess, AnImpossibleResumeEndsIt) {
 TEST(WorkerProcess, FaultEndsItByItsSignalAndEngineErrorByItsCode) {
   for (const auto& [hook, signal_number, exit_code] :
        {std::tuple{"abort", SIGABRT, 0}, {"kill", SIGKILL, 0}, {"engine", 0, 70},
-#ifndef __SANITIZE_ADDRESS__
         {"segv", SIGSEGV, 0},
-#endif
         {"exit", 0, 1}}) {
     WorkerHarness worker;
     worker.start();
@@ -329,9 +327,7 @@ TEST(WorkerProcess, LeavesLastWordsThatTellAFaultFromAKill) {
   };
   const Case cases[] = {
       {"abort", SIGABRT, false, true}, {"", SIGSEGV, false, false}, {"", SIGABRT, false, false},
-#ifndef __SANITIZE_ADDRESS__
       {"segv", SIGSEGV, true, false},
-#endif
   };
   for (const Case& one : cases) {
     SCOPED_TRACE(one.hook + " " + std::to_string(one.signal));
