@@ -22,9 +22,9 @@ class Deaths(PoolTest):
         daemon, client = self.pool(
             workers=2, worker="echo.token_us = 5000",
             supervisor=deadlines(step_ms=1000))
-        requests = [client.submit(Request(f"{i}", [jpeg()], {"max_tokens": 300,
-                                                             "ignore_eos": True}))
-                    for i in range(8)]
+        # Long enough to be at work still when this process has seen the first tokens.
+        params = {"max_tokens": round(patient(300)), "ignore_eos": True}
+        requests = [client.submit(Request(f"{i}", [jpeg()], params)) for i in range(8)]
         client.poll_until(lambda: all(r.tokens for r in requests), 10)
         stopped = daemon.workers()[0]
         os.kill(stopped, signal.SIGSTOP)
