@@ -234,7 +234,8 @@ class Drains(Operated):
 
     def test_a_drain_is_taken_back(self):
         daemon, client = self.slow_pool()
-        request = client.submit(Request("1", [], {"max_tokens": 300, "ignore_eos": True}))
+        tokens = round(patient(300))  # not through before the command is there that takes it back
+        request = client.submit(Request("1", [], {"max_tokens": tokens, "ignore_eos": True}))
         client.poll_until(lambda: request.tokens, 20)
         drain = self.facet(daemon, "drain")
         client.poll_until(lambda: client.status()["draining"], 10)
