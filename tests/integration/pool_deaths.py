@@ -76,8 +76,8 @@ class Deaths(PoolTest):
 
     def test_killed_broker_is_replaced_and_every_stream_goes_on(self):
         daemon, client = self.pool(workers=2, worker="echo.token_us = 10000")
-        requests = [client.submit(Request(f"{i}", [jpeg()], {"max_tokens": 500, "logprobs": i,
-                                                             "ignore_eos": True}))
+        params = {"max_tokens": round(patient(500)), "ignore_eos": True}
+        requests = [client.submit(Request(f"{i}", [jpeg()], {**params, "logprobs": i}))
                     for i in range(20)]
         workers = daemon.workers()
         for life in (1, 2):

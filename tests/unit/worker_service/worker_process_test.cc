@@ -228,7 +228,9 @@ TEST(WorkerProcess, OutlivesBrokersAndGoesOnFromWhatTheNextOneLacks) {
   WorkerHarness worker("echo.token_us = 1000");
   worker.start();
   ASSERT_TRUE(worker.expect_hello().has_value());
-  const Dispatch dispatch = make_dispatch("long", 400);
+  // Not through before the last broker has come, on a slow host too.
+  const auto num_tokens = static_cast<std::uint32_t>(patient_ms(1500));
+  const Dispatch dispatch = make_dispatch("long", num_tokens);
   const RequestId id = dispatch.request.id;
   worker.send(encode_message(dispatch));
   for (std::uint64_t epoch = 2; epoch < 6; ++epoch) {
@@ -249,7 +251,7 @@ TEST(WorkerProcess, OutlivesBrokersAndGoesOnFromWhatTheNextOneLacks) {
     worker.send(encode_message(Resume{{{id, 1, 1}}}));
   }
   const auto told = collect(worker, 1);
-  std::vector<std::int32_t> expected = echo_tokens(dispatch, 400);
+  std::vector<std::int32_t> expected = echo_tokens(dispatch, num_tokens);
   expected.erase(expected.begin());
   EXPECT_EQ(told.at(id).tokens, expected);
 }
