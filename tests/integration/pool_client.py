@@ -16,7 +16,7 @@ from patience import patient
 
 CHUNK_BYTES = 1 << 20
 ASK_AGAIN_S = 1.0
-ANSWER_S = 0.3 * PATIENCE  # then chunks take the place of a descriptor that is not answered
+ANSWER_S = patient(0.3)  # then chunks take the place of a descriptor that is not answered
 SILENCE_S = 3.0  # then everything open is sent again, images too, over a new connection
 
 
