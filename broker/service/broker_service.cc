@@ -40,7 +40,7 @@ BrokerService::BrokerService(const Parts& parts)
       config_generation_(parts.config_generation) {}
 
 int BrokerService::run() {
-  auto takeover = receive_takeover(control_);
+  auto takeover = receive_takeover(control_, workers_);
   if (!takeover) {
     spdlog::warn("broker_stops error=\"{}\"", takeover.error().message);
     return takeover.error().code == Code::kClosed ? kExitOk : kExitFailure;
@@ -59,16 +59,16 @@ int BrokerService::run() {
     if (retiring_ || is_drained()) {
       spdlog::info(retiring_ ? "broker_retires" : "broker_drained");
       client_router_.linger(kDrainLingerMs);
-      worker_router_.linger(kDrainLingerMs);  // a dispatch that is lost would run a second time
       return kExitOk;
     }
   }
 }
 
 void BrokerService::wait() {
-  Nanos timeout = std::max<Nanos>(0, status_due_ - monotonic_now());
-  for (const auto& deadline : {core_.next_deadline(), workers_.next_deadline()}) {
-    if (deadline) timeout = std::min(timeout, std::max<Nanos>(0, *deadline - monotonic_now()));
+  const Nanos now = monotonic_now();
+  Nanos timeout = std::max<Nanos>(0, status_due_ - now);
+  for (const auto& deadline : {core_.next_deadline(), workers_.next_deadline(now)}) {
+    if (deadline) timeout = std::min(timeout, std::max<Nanos>(0, *deadline - now));
   }
   if (more_waits_) timeout = 0;
   const auto decoder_events =
@@ -100,6 +100,7 @@ Status BrokerService::serve_once() {
   receive_decoder();
   if (client_router_.update_connections()) spdlog::error("client_connections_cut reason=too_many");
   if (worker_router_.update_connections()) spdlog::error("worker_connections_cut reason=too_many");
+  while (auto failed = workers_.flush()) feed(std::move(*failed));
   more_waits_ = receive_workers();
   more_waits_ = receive_clients() || more_waits_;
   more_waits_ = fds_.receive(monotonic_now()) || more_waits_;
@@ -121,6 +122,8 @@ void BrokerService::on_control(ControlChannel::Received received) {
     case ControlKind::kWorkerStarted:
       spdlog::info("worker_started worker={} incarnation={} pid={}", packet.worker,
                    packet.incarnation, packet.pid);
+      workers_.open(packet.worker, packet.incarnation,
+                    {std::move(received.fds[0]), std::move(received.fds[1])});
       feed(WorkerStarted{packet.worker, packet.incarnation, packet.pid});
       break;
     case ControlKind::kWorkerDead:
@@ -139,7 +142,7 @@ void BrokerService::on_control(ControlChannel::Received received) {
       break;
     case ControlKind::kDecoderStarted:
       spdlog::info("decoder_started pid={}", packet.pid);
-      decoder_.open(std::move(received.fd));
+      decoder_.open(std::move(received.fds[0]));
       feed(DecoderUp{});
       break;
     case ControlKind::kDecoderReaped:

@@ -10,15 +10,19 @@
 namespace facet {
 namespace {
 
-UniqueFd take_descriptor(msghdr& header) {
-  UniqueFd fd;
+std::array<UniqueFd, kMaxPacketFds> take_descriptors(msghdr& header) {
+  std::array<UniqueFd, kMaxPacketFds> fds;
+  std::size_t count = 0;
   for (cmsghdr* part = CMSG_FIRSTHDR(&header); part != nullptr; part = CMSG_NXTHDR(&header, part)) {
     if (part->cmsg_level != SOL_SOCKET || part->cmsg_type != SCM_RIGHTS) continue;
-    int number = -1;
-    std::memcpy(&number, CMSG_DATA(part), sizeof number);
-    fd.reset(number);
+    // No more than these: the buffer has no room for another.
+    for (std::size_t at = CMSG_LEN(0); at + sizeof(int) <= part->cmsg_len; at += sizeof(int)) {
+      int number = -1;
+      std::memcpy(&number, reinterpret_cast<const char*>(part) + at, sizeof number);
+      if (count < fds.size()) fds[count++].reset(number);
+    }
   }
-  return fd;
+  return fds;
 }
 
 }  // namespace
@@ -26,7 +30,7 @@ UniqueFd take_descriptor(msghdr& header) {
 Result<std::optional<ControlChannel::Received>> ControlChannel::receive() {
   Received received;
   iovec data{.iov_base = &received.packet, .iov_len = sizeof received.packet};
-  alignas(cmsghdr) char ancillary[CMSG_SPACE(sizeof(int))];
+  alignas(cmsghdr) char ancillary[CMSG_SPACE(kMaxPacketFds * sizeof(int))];
   msghdr header{};
   header.msg_iov = &data;
   header.msg_iovlen = 1;
@@ -38,7 +42,7 @@ Result<std::optional<ControlChannel::Received>> ControlChannel::receive() {
     if (errno == ECONNRESET) return Error(Code::kClosed, "the supervisor is gone");
     return errno_error("control socket", errno);
   }
-  received.fd = take_descriptor(header);
+  received.fds = take_descriptors(header);
   if (size == 0) return Error(Code::kClosed, "the supervisor is gone");
   if (size != sizeof received.packet) {
     return Error(Code::kCorrupt, "control packet of " + std::to_string(size) + " bytes, not " +

@@ -1,6 +1,7 @@
 // The broker's end of the packets between supervisor and broker (common/control/packets.h).
 #pragma once
 
+#include <array>
 #include <deque>
 #include <optional>
 
@@ -16,7 +17,7 @@ class ControlChannel {
 
   struct Received {
     ControlPacket packet;
-    UniqueFd fd;  // what came along, if anything
+    std::array<UniqueFd, kMaxPacketFds> fds;  // what came along, if anything
   };
   // A packet that is there already; never waits. kClosed: the supervisor is gone.
   Result<std::optional<Received>> receive();

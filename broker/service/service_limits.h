@@ -22,8 +22,10 @@ inline constexpr int kClientReceiveMark = 4;
 // 16 a client with many streams was always full. With kMaxTokensBytes: 2 MiB of a deaf client.
 inline constexpr int kClientSendMark = 128;
 inline constexpr std::uint32_t kMaxTokensBytes = 16 << 10;  // of one Tokens message
-// A fuse only: credits bound what is outstanding at a worker.
+// Messages of one worker that wait in ZeroMQ. A fuse only: a worker sends one for each step.
 inline constexpr int kWorkerMark = 1000;
+// When to look again for room in the mailbox of a worker that is behind.
+inline constexpr Nanos kMailboxRetry = kMillisecond;
 // Clients on the socket that the table has no room for, and are told so, before all are cut.
 inline constexpr int kMaxUnknownConnections = 4096;
 // Bytes copied out of memfds before the sockets have their turn: about a millisecond, less than the
@@ -41,8 +43,8 @@ inline constexpr int kDrainLingerMs = 2000;
 // Unheard of for this long, a client may lose its place in a full table: a waiting client gets a
 // keepalive each second and comes back after three.
 inline constexpr Nanos kClientStaleAfter = 3 * kSecond;
-// How long the supervisor may take to say what became of a worker whose connection ended. A large
-// process is reaped in half a second; a worker that lives on without a connection is replaced.
+// How long the supervisor may take to say what became of a worker that cannot be told anything. A
+// large process is reaped in half a second; a worker that lives on deaf is replaced.
 inline constexpr Nanos kVerdictGrace = 3 * kSecond;
 // Beyond the wall-clock limit of a decoder child, which is four times its CPU limit: for a decoder
 // that waits for a core.

@@ -3,10 +3,11 @@
 #include <poll.h>
 
 #include <string>
+#include <utility>
 
 namespace facet {
 
-Result<Takeover> receive_takeover(ControlChannel& control) {
+Result<Takeover> receive_takeover(ControlChannel& control, WorkerPort& workers) {
   Takeover takeover;
   while (true) {
     auto received = FACET_TRY(control.receive());
@@ -18,6 +19,8 @@ Result<Takeover> receive_takeover(ControlChannel& control) {
     const ControlPacket& packet = received->packet;
     switch (packet.kind) {
       case ControlKind::kWorkerStarted:
+        workers.open(packet.worker, packet.incarnation,
+                     {std::move(received->fds[0]), std::move(received->fds[1])});
         takeover.living.push_back(
             {packet.worker, packet.incarnation, packet.pid, packet.value != 0});
         break;

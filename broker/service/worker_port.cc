@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "broker/service/service_limits.h"
+#include "common/base/check.h"
 #include "common/protocol/codec.h"
 
 namespace facet {
@@ -28,12 +29,26 @@ std::string format_worker_identity(const WorkerIdentity& identity) {
          std::to_string(identity.epoch);
 }
 
+void WorkerPort::open(std::uint32_t worker, std::uint64_t incarnation, MailboxFds mailbox) {
+  if (worker >= peers_.size()) return;
+  auto writer = MailboxWriter::attach(std::move(mailbox), epoch_);
+  Peer& peer = peers_[worker];
+  peer.incarnation = incarnation;
+  peer.mailbox.reset();
+  if (writer) {
+    peer.mailbox.emplace(std::move(*writer));
+  } else {
+    spdlog::error("no_mailbox worker={} incarnation={} error=\"{}\"", worker, incarnation,
+                  writer.error().message);
+  }
+}
+
 bool WorkerPort::receive(std::optional<Event>& event) {
   event.reset();
   const auto message = router_.receive();
   if (!message) return false;
   const auto from = parse_worker_identity(message->identity);
-  if (from && from->worker < num_workers_) {
+  if (from && from->worker < peers_.size()) {
     event = decode(*from, *message);
     return true;
   }
@@ -55,6 +70,7 @@ std::optional<Event> WorkerPort::decode(const WorkerIdentity& from,
     problem = decoded.error().message;
   } else if (auto* hello = std::get_if<Hello>(&*decoded)) {
     if (hello->worker == from.worker && hello->incarnation == from.incarnation) {
+      if (from.epoch == epoch_) peers_[from.worker].greeted = from.incarnation;
       return WorkerHello{std::move(*hello), from.epoch};
     }
     problem = "hello in another worker's name";
@@ -93,14 +109,32 @@ std::optional<Event> WorkerPort::send(const SendDrain& action, Nanos now) {
 
 std::optional<Event> WorkerPort::send(std::uint32_t worker, std::uint64_t incarnation,
                                       std::string_view payload, Nanos now) {
-  const WorkerIdentity to{worker, incarnation, epoch_};
-  switch (router_.send(format_worker_identity(to), payload)) {
-    case Router::Sent::kYes: return std::nullopt;
-    case Router::Sent::kFull: return WorkerUnreachable{to.worker, to.incarnation};
-    case Router::Sent::kGone: break;
+  FACET_CHECK(worker < peers_.size());
+  Peer& peer = peers_[worker];
+  if (peer.mailbox && peer.incarnation == incarnation && peer.greeted == incarnation) {
+    return told(worker, peer.mailbox->send(payload));
   }
+  const WorkerIdentity to{worker, incarnation, epoch_};
   if (std::none_of(lost_.begin(), lost_.end(), [&](const Lost& l) { return l.worker == to; })) {
     lost_.push_back({to, now + kVerdictGrace});
+  }
+  return std::nullopt;
+}
+
+std::optional<Event> WorkerPort::told(std::uint32_t worker, const Status& status) {
+  if (status) return std::nullopt;
+  Peer& peer = peers_[worker];
+  spdlog::error("worker_takes_nothing worker={} incarnation={} error=\"{}\"", worker,
+                peer.incarnation, status.error().message);
+  peer.mailbox.reset();
+  return WorkerUnreachable{worker, peer.incarnation};
+}
+
+std::optional<Event> WorkerPort::flush() {
+  for (std::uint32_t worker = 0; worker < peers_.size(); ++worker) {
+    Peer& peer = peers_[worker];
+    if (!peer.mailbox || !peer.mailbox->has_waiting()) continue;
+    if (auto failed = told(worker, peer.mailbox->flush())) return failed;
   }
   return std::nullopt;
 }
@@ -109,6 +143,9 @@ void WorkerPort::forget(std::uint32_t worker, std::uint64_t incarnation) {
   std::erase_if(lost_, [&](const Lost& lost) {
     return lost.worker.worker == worker && lost.worker.incarnation == incarnation;
   });
+  if (worker < peers_.size() && peers_[worker].incarnation == incarnation) {
+    peers_[worker].mailbox.reset();
+  }
 }
 
 std::optional<Event> WorkerPort::take_overdue(Nanos now) {
@@ -118,7 +155,11 @@ std::optional<Event> WorkerPort::take_overdue(Nanos now) {
   return WorkerUnreachable{worker.worker, worker.incarnation};
 }
 
-std::optional<Nanos> WorkerPort::next_deadline() const {
+std::optional<Nanos> WorkerPort::next_deadline(Nanos now) const {
+  const bool has_waiting = std::any_of(peers_.begin(), peers_.end(), [](const Peer& peer) {
+    return peer.mailbox && peer.mailbox->has_waiting();
+  });
+  if (has_waiting) return now + kMailboxRetry;
   if (lost_.empty()) return std::nullopt;
   return lost_.front().due;
 }

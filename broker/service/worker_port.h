@@ -1,4 +1,5 @@
-// Messages between the broker and its workers: ZeroMQ on one side, core events on the other.
+// Messages between the broker and its workers: a ZeroMQ socket (from them) and mailboxes (to them)
+// on one side, core events on the other.
 #pragma once
 
 #include <cstdint>
@@ -11,6 +12,7 @@
 #include "broker/core/events.h"
 #include "broker/service/log_limiter.h"
 #include "broker/service/router.h"
+#include "common/shm/mailbox.h"
 
 namespace facet {
 
@@ -27,7 +29,11 @@ std::string format_worker_identity(const WorkerIdentity& identity);
 class WorkerPort {
  public:
   WorkerPort(Router& router, std::uint32_t num_workers, std::uint64_t epoch)
-      : router_(router), num_workers_(num_workers), epoch_(epoch) {}
+      : router_(router), peers_(num_workers), epoch_(epoch) {}
+
+  // A life of a worker has begun, or had before this broker's. A mailbox that cannot be used is
+  // logged: that worker is unreachable.
+  void open(std::uint32_t worker, std::uint64_t incarnation, MailboxFds mailbox);
 
   // Takes one message and turns it into an event; `event` stays empty when it is dropped (a peer
   // that is no worker). A worker that breaks the protocol becomes WorkerUnreachable.
@@ -35,20 +41,24 @@ class WorkerPort {
   bool receive(std::optional<Event>& event);
 
   // What to tell the core at once when the message could not be sent: a worker that takes nothing
-  // more. A worker whose connection has ended is most likely dead, and only the supervisor knows
-  // whether by its own fault: the core hears of it from there, or after kVerdictGrace from
-  // take_overdue().
+  // more. One that has not said hello to this broker hears nothing from it. It is most likely dead,
+  // and only the supervisor knows whether by its own fault: the core hears of it from there, or
+  // after kVerdictGrace from take_overdue().
   std::optional<Event> send(const SendDispatch& action, Nanos now);
   std::optional<Event> send(const SendCancel& action, Nanos now);
   std::optional<Event> send(const SendResume& action, Nanos now);
   std::optional<Event> send(const SendAck& action, Nanos now);
   std::optional<Event> send(const SendDrain& action, Nanos now);
 
+  // Tries again with what found no room; what to tell the core, as above.
+  std::optional<Event> flush();
+
   // The supervisor has said what became of this life of the worker.
   void forget(std::uint32_t worker, std::uint64_t incarnation);
-  // WorkerUnreachable for a worker that lost its connection and about which nothing was said.
+  // WorkerUnreachable for a worker that could not be told and about which nothing was said.
   std::optional<Event> take_overdue(Nanos now);
-  std::optional<Nanos> next_deadline() const;
+  // Also of the next flush().
+  std::optional<Nanos> next_deadline(Nanos now) const;
 
   std::uint64_t num_malformed() const { return malformed_; }
 
@@ -56,16 +66,22 @@ class WorkerPort {
   std::optional<Event> decode(const WorkerIdentity& from, const Router::Message& message);
   std::optional<Event> send(std::uint32_t worker, std::uint64_t incarnation,
                             std::string_view payload, Nanos now);
+  std::optional<Event> told(std::uint32_t worker, const Status& status);
 
+  struct Peer {
+    std::uint64_t incarnation = 0;         // of the mailbox
+    std::optional<MailboxWriter> mailbox;  // none: dead, or not started yet
+    std::uint64_t greeted = 0;             // the incarnation that has said hello to this broker
+  };
   struct Lost {
     WorkerIdentity worker;
     Nanos due = 0;
   };
 
   Router& router_;
-  const std::uint32_t num_workers_;
+  std::vector<Peer> peers_;  // of each worker
   const std::uint64_t epoch_;
-  std::vector<Lost> lost_;  // connections that ended, in the order of their time; few
+  std::vector<Lost> lost_;  // those that could not be told, in the order of their time; few
   std::uint64_t malformed_ = 0;
   LogLimiter log_limiter_{10, kSecond};
 };

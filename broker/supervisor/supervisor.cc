@@ -117,8 +117,22 @@ void Supervisor::execute(const SignalChild& action) {
 }
 
 void Supervisor::execute(const TellBroker& action) {
-  const bool is_decoder = action.packet.kind == ControlKind::kDecoderStarted;
-  broker_.send(action.packet, is_decoder ? std::move(jobs_for_broker_) : UniqueFd());
+  std::vector<UniqueFd> along;
+  if (action.packet.kind == ControlKind::kWorkerStarted) along = mailbox_for_broker(action.packet);
+  if (action.packet.kind == ControlKind::kDecoderStarted && jobs_for_broker_) {
+    along.push_back(std::move(jobs_for_broker_));
+  }
+  broker_.send(action.packet, std::move(along));
+}
+
+std::vector<UniqueFd> Supervisor::mailbox_for_broker(const ControlPacket& packet) const {
+  for (const auto& child : children_) {
+    if (child->id.role == Role::kWorker && child->id.worker == packet.worker &&
+        child->id.incarnation == packet.incarnation) {
+      return child->mailbox.broker_fds();
+    }
+  }
+  return {};
 }
 
 void Supervisor::execute(const PublishEpoch& action) { broker_page_.publish(action.epoch); }
@@ -179,7 +193,8 @@ Result<Supervisor::Child> Supervisor::fork_child(const ChildId& id) {
     program = FACET_TRY(decoder_program());
   } else {
     child.watch = FACET_TRY(WorkerWatch::create());
-    program = worker_program(id, child.watch);
+    child.mailbox = FACET_TRY(WorkerMailbox::create());
+    program = worker_program(child);
   }
   child.process = FACET_TRY(ChildProcess::fork_waiting(program));
   return child;
@@ -219,12 +234,14 @@ Result<ChildProgram> Supervisor::decoder_program() {
                        {handed_lifeline_.get(), kDecoderLifelineFd}}};
 }
 
-ChildProgram Supervisor::worker_program(const ChildId& id, const WorkerWatch& watch) const {
+ChildProgram Supervisor::worker_program(const Child& child) const {
+  const ChildId& id = child.id;
   ChildProgram program{setup_.program_folder + "/" + setup_.worker_program,
                        {"--config", setup_.config_path, "--worker", std::to_string(id.worker),
                         "--incarnation", std::to_string(id.incarnation), "--worker-socket",
                         setup_.worker_socket},
-                       watch.worker_fds()};
+                       child.watch.worker_fds()};
+  for (const auto& handed : child.mailbox.worker_fds()) program.fds.push_back(handed);
   program.fds.emplace_back(setup_.ring_read_only.get(), kWorkerRingFd);
   program.fds.emplace_back(lifeline_read_.get(), kWorkerLifelineFd);
   program.fds.emplace_back(broker_page_.worker_fd(), kWorkerBrokerPageFd);

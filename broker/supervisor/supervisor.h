@@ -16,6 +16,7 @@
 #include "broker/supervisor/service_notify.h"
 #include "broker/supervisor/supervisor_core.h"
 #include "broker/supervisor/supervisor_link.h"
+#include "broker/supervisor/worker_mailbox.h"
 #include "broker/supervisor/worker_watch.h"
 #include "common/base/result.h"
 #include "common/base/unique_fd.h"
@@ -60,6 +61,7 @@ class Supervisor {
     ChildId id;
     ChildProcess process;
     WorkerWatch watch;                // workers
+    WorkerMailbox mailbox;            // workers
     std::uint64_t last_progress = 0;  // of the page, at the last look
     bool was_heard = false;           // its last words were
   };
@@ -80,7 +82,8 @@ class Supervisor {
   Result<Child> fork_child(const ChildId& id);
   Result<ChildProgram> broker_program();
   Result<ChildProgram> decoder_program();
-  ChildProgram worker_program(const ChildId& id, const WorkerWatch& watch) const;
+  ChildProgram worker_program(const Child& child) const;
+  std::vector<UniqueFd> mailbox_for_broker(const ControlPacket& packet) const;
   void close_handed_over(Role role);
 
   void wait_and_handle();

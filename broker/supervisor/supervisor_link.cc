@@ -4,6 +4,8 @@
 #include <cstring>
 #include <sys/socket.h>
 
+#include "common/base/check.h"
+
 namespace facet {
 
 Result<UniqueFd> SupervisorLink::open() {
@@ -21,7 +23,8 @@ void SupervisorLink::close() {
   unsent_.clear();
 }
 
-void SupervisorLink::send(const ControlPacket& packet, UniqueFd along) {
+void SupervisorLink::send(const ControlPacket& packet, std::vector<UniqueFd> along) {
+  FACET_CHECK(along.size() <= kMaxPacketFds);
   if (!fd_) return;
   unsent_.push_back({packet, std::move(along)});
   flush();
@@ -38,16 +41,17 @@ bool SupervisorLink::send_one(const Unsent& unsent) {
   msghdr message{};
   message.msg_iov = &data;
   message.msg_iovlen = 1;
-  alignas(cmsghdr) char buffer[CMSG_SPACE(sizeof(int))] = {};
-  if (unsent.along) {
+  alignas(cmsghdr) char buffer[CMSG_SPACE(kMaxPacketFds * sizeof(int))] = {};
+  if (!unsent.along.empty()) {
     message.msg_control = buffer;
-    message.msg_controllen = sizeof buffer;
+    message.msg_controllen = CMSG_SPACE(unsent.along.size() * sizeof(int));
     cmsghdr* header = CMSG_FIRSTHDR(&message);
     header->cmsg_level = SOL_SOCKET;
     header->cmsg_type = SCM_RIGHTS;
-    header->cmsg_len = CMSG_LEN(sizeof(int));
-    const int fd = unsent.along.get();
-    std::memcpy(CMSG_DATA(header), &fd, sizeof fd);
+    header->cmsg_len = CMSG_LEN(unsent.along.size() * sizeof(int));
+    int fds[kMaxPacketFds] = {};
+    for (std::size_t i = 0; i < unsent.along.size(); ++i) fds[i] = unsent.along[i].get();
+    std::memcpy(CMSG_DATA(header), fds, unsent.along.size() * sizeof(int));
   }
   while (sendmsg(fd_.get(), &message, MSG_NOSIGNAL | MSG_DONTWAIT) < 0) {
     if (errno == EINTR) continue;

@@ -3,6 +3,7 @@
 
 #include <deque>
 #include <optional>
+#include <vector>
 
 #include "common/base/result.h"
 #include "common/base/unique_fd.h"
@@ -17,8 +18,9 @@ class SupervisorLink {
   void close();
   int fd() const { return fd_.get(); }  // -1: closed
 
-  // Sends now or at a later flush(), in order; `along` goes with the packet.
-  void send(const ControlPacket& packet, UniqueFd along = UniqueFd());
+  // Sends now or at a later flush(), in order; `along` (kMaxPacketFds at most) goes with the
+  // packet.
+  void send(const ControlPacket& packet, std::vector<UniqueFd> along = {});
   void flush();
 
   // A packet that is there already; never waits.
@@ -27,7 +29,7 @@ class SupervisorLink {
  private:
   struct Unsent {
     ControlPacket packet;
-    UniqueFd along;
+    std::vector<UniqueFd> along;
   };
   bool send_one(const Unsent& unsent);
 

@@ -27,6 +27,8 @@ inline constexpr int kWorkerLastWordsFd = 6;  // eventfd: last words are in the 
 // Write ends of two pipes, one for each sentinel thread: EOF = the process is dying.
 inline constexpr int kWorkerSentinelFds[] = {7, 8};
 inline constexpr int kWorkerBrokerPageFd = 9;  // BrokerPage, O_RDONLY
+inline constexpr int kWorkerMailboxFd = 10;    // common/shm/mailbox.h, O_RDWR
+inline constexpr int kWorkerDoorbellFd = 11;   // eventfd: rung when a resting worker has mail
 
 // Exit codes of every Facet process.
 enum ExitCode : int {

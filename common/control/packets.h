@@ -2,6 +2,7 @@
 // The supervisor parses nothing of variable length.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <type_traits>
 
@@ -9,7 +10,9 @@ namespace facet {
 
 enum class ControlKind : std::uint32_t {
   // supervisor -> broker
-  kWorkerStarted = 1,   // worker, incarnation, pid; value 1: may hold a former broker's requests
+  // worker, incarnation, pid; value 1: may hold a former broker's requests. Ancillary data: its
+  // mailbox and doorbell (common/shm/mailbox.h), which outlive the broker.
+  kWorkerStarted = 1,
   kWorkerDead = 2,      // seen dead or hung: nothing of this incarnation is accepted from now on
   kWorkerReaped = 3,    // its memory is gone: what it held may be reused
   kDecoderStarted = 4,  // pid; ancillary data: the broker's end of the decoder's job socket
@@ -43,6 +46,8 @@ struct ControlPacket {
 };
 static_assert(std::is_trivially_copyable_v<ControlPacket>);
 static_assert(sizeof(ControlPacket) == 32);
+// Descriptors that go along with one.
+inline constexpr std::size_t kMaxPacketFds = 2;
 
 // Jobs between broker and decoder, over a second SOCK_SEQPACKET pair.
 struct DecodeJob {

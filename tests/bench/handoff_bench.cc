@@ -25,12 +25,12 @@
 #include "common/protocol/limits.h"
 #include "common/shm/ring.h"
 #include "tests/bench/bench_util.h"
-#include "worker/service/broker_link.h"
+#include "worker/service/mail_wait.h"
 
 namespace facet::bench {
 namespace {
 
-constexpr const char* kReader = "0.1.1";
+constexpr std::uint64_t kEpoch = 1;
 constexpr int kSlots = 3;  // the ring goes round, so that its pages are not always in the cache
 
 // How the image gets from the client to the broker.
@@ -142,16 +142,15 @@ class BenchClient {
   UniqueFd spare_;
 };
 
-void read_images(const std::string& path, std::span<const std::byte> ring, Shared& shared) {
+void read_images(const MailboxFds& fds, std::span<const std::byte> ring, Shared& shared) {
   int lifeline[2];
   FACET_CHECK(pipe(lifeline) == 0);
   const auto reader = RingReader::attach(ring);
-  auto link = BrokerLink::connect(path, kReader);
-  FACET_CHECK(reader.has_value() && link.has_value());
-  FACET_CHECK((*link)->send("hello").has_value());
+  auto mailbox = MailboxReader::attach(fds.memory.get(), fds.doorbell.get());
+  FACET_CHECK(reader.has_value() && mailbox.has_value());
   while (true) {
-    (*link)->wait(kSecond / 2, lifeline[0]);
-    while (auto message = (*link)->receive().value()) {
+    wait_for_mail(*mailbox, nullptr, lifeline[0], kSecond / 2);
+    while (auto message = mailbox->receive(kEpoch, kMaxWorkerMapBytes).value()) {
       const auto command = decode_worker_command(*message);
       const ImageDescriptor& image = std::get<Dispatch>(*command).images.at(0);
       const auto pixels =
@@ -188,10 +187,10 @@ Ring make_ring(std::uint64_t image_bytes) {
 
 class Broker {
  public:
-  Broker(Ring& ring, Router& clients, int fd_listener, Router& workers, const Image& image)
+  Broker(Ring& ring, Router& clients, int fd_listener, MailboxWriter& worker, const Image& image)
       : ring_(*ring.writer),
         clients_(clients),
-        workers_(workers),
+        worker_(worker),
         image_(image),
         fds_(fd_listener, fd_limits(), [this](Event event) { take(std::get<ClientPut>(event)); }) {}
 
@@ -252,12 +251,12 @@ class Broker {
     dispatch.request.messages.push_back({"user", {{ContentPart::Kind::kImage, {}, 0}}});
     dispatch.request.num_images = 1;
     dispatch.images.push_back({ref.slot, ref.generation, ref.offset, ref.width, ref.height, 0, 0});
-    FACET_CHECK(workers_.send(kReader, encode_message(dispatch)) == Router::Sent::kYes);
+    FACET_CHECK(worker_.send(encode_message(dispatch)).has_value());
   }
 
   RingWriter& ring_;
   Router& clients_;
-  Router& workers_;
+  MailboxWriter& worker_;
   const Image image_;
   FdPort fds_;
   std::uint32_t slot_ = 0;
@@ -376,23 +375,23 @@ int run(int mebibytes, int count) {
   const ClientImage bytes = make_image(path + ".image", image.bytes());
   Ring ring = make_ring(image.bytes());
   auto* state = shared<Shared>();
+  MailboxFds mailbox = create_mailbox().value();
   const int fd_listener = listen_at(fd_socket, SOCK_SEQPACKET | SOCK_NONBLOCK);
   const pid_t client = start([&] { BenchClient(socket, bytes, *state).run(); });
-  const pid_t reader = start([&] { read_images(path + ".w", ring.memory, *state); });
+  const pid_t reader = start([&] { read_images(mailbox, ring.memory, *state); });
   Samples samples;
   {
     zmq::context_t context(1);
     const auto clients = open_router(context, socket, kClientReceiveMark, kMaxClientFrameBytes);
-    const auto workers = open_router(context, path + ".w", 1000, 1 << 20);
-    while (!workers->receive()) pause_for(kMillisecond);
-    Broker broker(ring, *clients, fd_listener, *workers, image);
+    auto worker = MailboxWriter::attach(std::move(mailbox), kEpoch).value();
+    Broker broker(ring, *clients, fd_listener, worker, image);
     measure(broker, *state, bytes, count, samples);
     kill(client, SIGKILL);
     kill(reader, SIGKILL);
   }
   while (wait(nullptr) > 0) {
   }
-  for (const std::string& file : {socket, fd_socket, path + ".w", path + ".image"}) {
+  for (const std::string& file : {socket, fd_socket, path + ".image"}) {
     unlink(file.c_str());
   }
   report(mebibytes, count, samples);

@@ -48,7 +48,8 @@ ring.reserving ring.reserved ring.publishing ring.published ring.retired ring.fr
 ledger.attaching ledger.attached ledger.publishing ledger.published ledger.appending
 ledger.appended ledger.finishing ledger.finished ledger.progress upload.chunk
 put_fd.received put_fd.answering
-dispatch.recorded dispatch.sent cancel.sent client.told decode.sent decode.replied ack.sent
+dispatch.recorded mailbox.written mailbox.published dispatch.sent cancel.sent
+client.told decode.sent decode.replied ack.sent
 hello.received resume.sent death.received death.requeued reap.received reap.freed
 decode.lost decode.requeued drain.received drain.telling
 takeover.received recovery.workers recovery.record recovery.pixels recovery.freed recovery.ready

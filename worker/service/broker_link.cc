@@ -10,15 +10,14 @@
 #include <zmq.hpp>
 
 #include "common/base/check.h"
-#include "common/protocol/limits.h"
 
 namespace facet {
 namespace {
 
-// The largest dispatch: a request's map, its committed tokens and room for the envelope.
-constexpr std::int64_t kMaxCommandBytes = kMaxMapBytes + 5 * kMaxMsgpackArray + (64 << 10);
-// Messages the socket itself may hold: a fuse far above one per step and the credits.
+// Messages the socket itself may hold: a fuse far above one per step.
 constexpr int kHighWaterMark = 1000;
+// Nothing comes by this socket but ZeroMQ's own handshake.
+constexpr std::int64_t kMaxIncomingBytes = 4096;
 
 Error zmq_error(const char* what, const zmq::error_t& error) {
   return Error(Code::kIo, std::string(what) + ": " + error.what());
@@ -47,27 +46,13 @@ Result<std::unique_ptr<BrokerLink>> BrokerLink::connect(const std::string& socke
     dealer.set(zmq::sockopt::routing_id, identity);
     dealer.set(zmq::sockopt::linger, 0);
     dealer.set(zmq::sockopt::sndhwm, kHighWaterMark);
-    dealer.set(zmq::sockopt::rcvhwm, kHighWaterMark);
-    dealer.set(zmq::sockopt::maxmsgsize, kMaxCommandBytes);
+    dealer.set(zmq::sockopt::rcvhwm, 1);
+    dealer.set(zmq::sockopt::maxmsgsize, kMaxIncomingBytes);
     dealer.set(zmq::sockopt::reconnect_ivl, 20);
     dealer.connect("ipc://" + socket_path);
     return std::unique_ptr<BrokerLink>(new BrokerLink(std::move(sockets)));
   } catch (const zmq::error_t& error) {
     return zmq_error("connect to the broker", error);
-  }
-}
-
-Result<std::optional<std::string>> BrokerLink::receive() {
-  try {
-    zmq::message_t message;
-    if (!sockets_->dealer.recv(message, zmq::recv_flags::dontwait)) {
-      return std::optional<std::string>();
-    }
-    if (message.more()) return Error(Code::kCorrupt, "the broker sent more than one frame");
-    return std::optional<std::string>(message.to_string());
-  } catch (const zmq::error_t& error) {
-    if (error.num() == EINTR) return std::optional<std::string>();
-    return zmq_error("receive from the broker", error);
   }
 }
 
@@ -96,13 +81,14 @@ void BrokerLink::linger(Nanos timeout) {
   }
 }
 
-void BrokerLink::wait(Nanos timeout, int also_fd) {
-  const auto events =
-      static_cast<short>(has_room() ? ZMQ_POLLIN : ZMQ_POLLIN | ZMQ_POLLOUT);
-  std::array<zmq::pollitem_t, 2> items = {
-      {{sockets_->dealer.handle(), 0, events, 0}, {nullptr, also_fd, ZMQ_POLLIN, 0}}};
+void BrokerLink::wait(Nanos timeout, std::span<const int> fds) {
+  std::array<zmq::pollitem_t, 4> items{};
+  FACET_CHECK(fds.size() < items.size());
+  std::size_t count = 0;
+  for (const int fd : fds) items[count++] = {nullptr, fd, ZMQ_POLLIN, 0};
+  items[count++] = {sockets_->dealer.handle(), 0, ZMQ_POLLOUT, 0};
   try {
-    zmq::poll(items.data(), items.size(), std::chrono::milliseconds(timeout / kMillisecond));
+    zmq::poll(items.data(), count, std::chrono::milliseconds(timeout / kMillisecond));
   } catch (const zmq::error_t&) {
     // Interrupted: the caller's loop looks at everything again anyway.
   }

@@ -1,8 +1,9 @@
-// The worker's DEALER socket. The one place in worker/ that knows ZeroMQ.
+// The worker's DEALER socket, by which it speaks to the broker; what the broker says comes by the
+// mailbox. The one place in worker/ that knows ZeroMQ.
 #pragma once
 
 #include <memory>
-#include <optional>
+#include <span>
 #include <string>
 
 #include "common/base/clock.h"
@@ -20,9 +21,6 @@ class BrokerLink {
   BrokerLink(const BrokerLink&) = delete;
   BrokerLink& operator=(const BrokerLink&) = delete;
 
-  // The next message that is there already; never waits. kCorrupt: it has more than one frame.
-  Result<std::optional<std::string>> receive();
-
   // Hands a message over, or keeps it until there is room: nothing is ever dropped. At most one is
   // kept, so send only when has_room().
   Status send(std::string message);
@@ -33,9 +31,9 @@ class BrokerLink {
   // Before an orderly exit: what was handed over is still delivered, for at most `timeout`.
   void linger(Nanos timeout);
 
-  // Returns when a message is there, room for the kept message is, `also_fd` is readable, or
-  // `timeout` has passed. Safe with ZeroMQ's edge-triggered descriptor.
-  void wait(Nanos timeout, int also_fd);
+  // Without room: returns when there is, one of `fds` (at most 3) is readable, or `timeout` has
+  // passed. Safe with ZeroMQ's edge-triggered descriptor.
+  void wait(Nanos timeout, std::span<const int> fds);
 
  private:
   struct Sockets;

@@ -59,7 +59,8 @@ int load_failure_exit_code(Code code) {
 }
 
 int serve(const WorkerArguments& arguments, const Config& config, PageWriter& page,
-          const ImageGate& gate, const BrokerEpoch& epoch, const EngineFactory& factory) {
+          MailboxReader& mailbox, const ImageGate& gate, const BrokerEpoch& epoch,
+          const EngineFactory& factory) {
   const ProgressTick tick = [&page](WorkerPhase phase) { page.tick(phase); };
   tick(WorkerPhase::kLoad);
   StartTimes times(started_at(arguments.incarnation));
@@ -73,7 +74,7 @@ int serve(const WorkerArguments& arguments, const Config& config, PageWriter& pa
                arguments.incarnation, (*engine)->facts().name, (*engine)->capacity(),
                words_of(times));
   WorkerLoop loop({arguments.worker, arguments.incarnation, arguments.socket_path}, **engine,
-                  {gate, epoch, page, kWorkerLifelineFd});
+                  {gate, epoch, page, mailbox, kWorkerLifelineFd});
   return loop.run();
 }
 
@@ -103,7 +104,9 @@ int run_worker(int argc, char** argv, const EngineFactory& factory) {
   if (!gate) return report("no_ring", gate.error(), kExitUsage);
   auto epoch = BrokerEpoch::map(kWorkerBrokerPageFd);
   if (!epoch) return report("no_broker_page", epoch.error(), kExitUsage);
-  return serve(arguments, *config, *page, *gate, *epoch, factory);
+  auto mailbox = MailboxReader::attach(kWorkerMailboxFd, kWorkerDoorbellFd);
+  if (!mailbox) return report("no_mailbox", mailbox.error(), kExitUsage);
+  return serve(arguments, *config, *page, *mailbox, *gate, *epoch, factory);
 }
 
 }  // namespace facet

@@ -1,6 +1,5 @@
 #include "worker/service/worker_loop.h"
 
-#include <poll.h>
 #include <spdlog/spdlog.h>
 #include <unistd.h>
 
@@ -12,6 +11,8 @@
 #include "common/base/crash_point.h"
 #include "common/control/fds.h"
 #include "common/protocol/codec.h"
+#include "common/protocol/limits.h"
+#include "worker/service/mail_wait.h"
 #include "worker/service/process_life.h"
 
 namespace facet {
@@ -70,7 +71,7 @@ Status WorkerLoop::follow_broker() {
     spdlog::warn("broker_lost worker={} epoch={} kept_tokens={}", identity_.worker, epoch_,
                  log_.num_tokens());
   }
-  link_.reset();  // what it was told and has not read is void
+  link_.reset();
   is_resumed_ = false;
   epoch_ = now;
   FACET_CRASH_POINT("worker.broker_lost");
@@ -100,13 +101,12 @@ Status WorkerLoop::say_hello() {
 }
 
 Status WorkerLoop::receive_all() {
-  while (is_connected()) {
-    auto message = FACET_TRY(link_->receive());
+  while (true) {  // without a broker (epoch 0), too: what a former one has left is dropped
+    auto message = FACET_TRY(around_.mailbox.receive(epoch_, kMaxWorkerMapBytes));
     // Looked at after the message was there: what a broker said that is gone by now is void.
     if (!message || around_.broker.now() != epoch_) return {};
     FACET_TRY_STATUS(handle(*message));
   }
-  return {};
 }
 
 Status WorkerLoop::handle(std::string_view message) {
@@ -265,9 +265,8 @@ Status WorkerLoop::rest() {
 }
 
 void WorkerLoop::wait(Nanos timeout) {
-  if (is_connected()) return link_->wait(timeout, around_.lifeline_fd);
-  pollfd lifeline{.fd = around_.lifeline_fd, .events = POLLIN, .revents = 0};
-  poll(&lifeline, 1, static_cast<int>(std::min(timeout, kBrokerlessRest) / kMillisecond));
+  if (!is_connected()) timeout = std::min(timeout, kBrokerlessRest);
+  wait_for_mail(around_.mailbox, link_.get(), around_.lifeline_fd, timeout);
 }
 
 bool WorkerLoop::is_done() const {

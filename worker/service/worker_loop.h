@@ -8,6 +8,7 @@
 #include <unordered_map>
 
 #include "common/protocol/messages.h"
+#include "common/shm/mailbox.h"
 #include "worker/engine/engine.h"
 #include "worker/service/broker_epoch.h"
 #include "worker/service/broker_link.h"
@@ -28,6 +29,7 @@ class WorkerLoop {
     const ImageGate& gate;
     const BrokerEpoch& broker;
     PageWriter& page;
+    MailboxReader& mailbox;
     int lifeline_fd = -1;
   };
 

@@ -19,19 +19,19 @@ std::pair<UniqueFd, UniqueFd> make_pair() {
   return {UniqueFd(ends[0]), UniqueFd(ends[1])};
 }
 
-void send_with_fd(int socket, const ControlPacket& packet, int fd) {
+void send_with_fds(int socket, const ControlPacket& packet, const std::vector<int>& fds) {
   iovec data{.iov_base = const_cast<ControlPacket*>(&packet), .iov_len = sizeof packet};
-  alignas(cmsghdr) char ancillary[CMSG_SPACE(sizeof(int))] = {};
+  std::vector<char> ancillary(CMSG_SPACE(fds.size() * sizeof(int)));
   msghdr header{};
   header.msg_iov = &data;
   header.msg_iovlen = 1;
-  header.msg_control = ancillary;
-  header.msg_controllen = sizeof ancillary;
+  header.msg_control = ancillary.data();
+  header.msg_controllen = ancillary.size();
   cmsghdr* part = CMSG_FIRSTHDR(&header);
   part->cmsg_level = SOL_SOCKET;
   part->cmsg_type = SCM_RIGHTS;
-  part->cmsg_len = CMSG_LEN(sizeof(int));
-  std::memcpy(CMSG_DATA(part), &fd, sizeof fd);
+  part->cmsg_len = CMSG_LEN(fds.size() * sizeof(int));
+  std::memcpy(CMSG_DATA(part), fds.data(), fds.size() * sizeof(int));
   ASSERT_EQ(sendmsg(socket, &header, 0), static_cast<ssize_t>(sizeof packet));
 }
 
@@ -44,21 +44,29 @@ TEST(ControlChannel, ReceivesPacketsAndDescriptorsAndSeesTheEnd) {
   ASSERT_EQ(send(theirs.get(), &plain, sizeof plain, 0), static_cast<ssize_t>(sizeof plain));
   int pipe_ends[2];
   ASSERT_EQ(pipe(pipe_ends), 0);
-  send_with_fd(theirs.get(), {.kind = ControlKind::kDecoderStarted, .pid = 5}, pipe_ends[1]);
+  send_with_fds(theirs.get(), {.kind = ControlKind::kDecoderStarted, .pid = 5}, {pipe_ends[1]});
+  send_with_fds(theirs.get(), {.kind = ControlKind::kWorkerStarted}, {pipe_ends[0], pipe_ends[1]});
 
   auto first = channel.receive();
   ASSERT_TRUE(first.has_value() && first->has_value());
   EXPECT_EQ((*first)->packet.worker, 3u);
   EXPECT_EQ((*first)->packet.incarnation, 1ull << 60);
   EXPECT_EQ((*first)->packet.exit_code, -11);
-  EXPECT_FALSE((*first)->fd);
+  EXPECT_FALSE((*first)->fds[0]);
   auto second = channel.receive();
   ASSERT_TRUE(second.has_value() && second->has_value());
-  ASSERT_TRUE((*second)->fd);
-  ASSERT_EQ(write((*second)->fd.get(), "x", 1), 1);
+  ASSERT_TRUE((*second)->fds[0]);
+  EXPECT_FALSE((*second)->fds[1]);
+  ASSERT_EQ(write((*second)->fds[0].get(), "x", 1), 1);
   char byte = 0;
   EXPECT_EQ(read(pipe_ends[0], &byte, 1), 1);
   EXPECT_EQ(byte, 'x');
+  auto third = channel.receive();
+  ASSERT_TRUE(third.has_value() && third->has_value());
+  ASSERT_TRUE((*third)->fds[0] && (*third)->fds[1]);
+  ASSERT_EQ(write((*third)->fds[1].get(), "y", 1), 1);
+  EXPECT_EQ(read((*third)->fds[0].get(), &byte, 1), 1);
+  EXPECT_EQ(byte, 'y');
   close(pipe_ends[0]);
   close(pipe_ends[1]);
 

@@ -17,6 +17,8 @@
 #include "broker/service/service_limits.h"
 #include "broker/service/worker_port.h"
 #include "common/base/unique_fd.h"
+#include "common/protocol/codec.h"
+#include "common/shm/mailbox.h"
 #include "tests/patience.h"
 
 namespace facet {
@@ -207,15 +209,15 @@ TEST_F(RouterTest, ASecondLifeOnTheSameListenerServesTheSamePeers) {
   }));
 }
 
-TEST_F(RouterTest, WorkerWithoutConnectionWaitsForTheSupervisorsVerdict) {
+TEST_F(RouterTest, WorkerThatCannotBeToldWaitsForTheSupervisorsVerdict) {
   auto router = make_router();
   WorkerPort port(*router, 4, 1);
   const Nanos now = 100 * kSecond;
-  EXPECT_FALSE(port.next_deadline().has_value());
+  EXPECT_FALSE(port.next_deadline(now).has_value());
   EXPECT_FALSE(port.send(SendCancel{.worker = 1, .incarnation = 7}, now).has_value());
   EXPECT_FALSE(port.send(SendCancel{.worker = 2, .incarnation = 8}, now + kSecond).has_value());
   EXPECT_FALSE(port.send(SendCancel{.worker = 1, .incarnation = 7}, now + kSecond).has_value());
-  EXPECT_EQ(port.next_deadline(), now + kVerdictGrace);
+  EXPECT_EQ(port.next_deadline(now), now + kVerdictGrace);
   EXPECT_FALSE(port.take_overdue(now + kVerdictGrace - 1).has_value());
   port.forget(1, 7);  // it is dead, and the core knows why
   EXPECT_FALSE(port.take_overdue(now + kVerdictGrace).has_value());
@@ -223,7 +225,112 @@ TEST_F(RouterTest, WorkerWithoutConnectionWaitsForTheSupervisorsVerdict) {
   ASSERT_TRUE(overdue && std::holds_alternative<WorkerUnreachable>(*overdue));
   EXPECT_EQ(std::get<WorkerUnreachable>(*overdue).worker, 2u);
   EXPECT_EQ(std::get<WorkerUnreachable>(*overdue).incarnation, 8u);
-  EXPECT_FALSE(port.next_deadline().has_value());
+  EXPECT_FALSE(port.next_deadline(now).has_value());
+}
+
+// A mailbox whose two ends stay here, for a writer and a reader.
+struct TestMailbox {
+  MailboxFds fds = create_mailbox().value();
+  MailboxFds copy() const {
+    return {UniqueFd(dup(fds.memory.get())), UniqueFd(dup(fds.doorbell.get()))};
+  }
+  MailboxReader reader() const {
+    return MailboxReader::attach(fds.memory.get(), fds.doorbell.get()).value();
+  }
+};
+
+std::string hello_of(const WorkerIdentity& identity) {
+  Hello hello;
+  hello.worker = identity.worker;
+  hello.incarnation = identity.incarnation;
+  hello.credits = 1;
+  return encode_message(hello);
+}
+
+TEST_F(RouterTest, WorkerHearsNothingBeforeItsHelloToThisBroker) {
+  auto router = make_router();
+  WorkerPort port(*router, 4, 9);
+  const TestMailbox mailbox;
+  MailboxReader reader = mailbox.reader();
+  port.open(2, 7, mailbox.copy());
+  std::optional<Event> event;
+  // One that is meant for another broker is the core's to judge, and counts for nothing here.
+  for (const WorkerIdentity& identity :
+       {WorkerIdentity{2, 7, 8}, WorkerIdentity{2, 6, 9}, WorkerIdentity{2, 7, 9}}) {
+    EXPECT_FALSE(port.send(SendDrain{.worker = 2, .incarnation = 7}, 0).has_value());
+    EXPECT_FALSE(reader.receive(9, 1000).value().has_value());
+    zmq::socket_t peer = make_peer(format_worker_identity(identity));
+    send_frames(peer, {hello_of(identity)});
+    EXPECT_TRUE(eventually([&] { return port.receive(event); }));
+    ASSERT_TRUE(event && std::holds_alternative<WorkerHello>(*event));
+  }
+  EXPECT_FALSE(port.send(SendDrain{.worker = 2, .incarnation = 6}, 0).has_value());
+  EXPECT_FALSE(reader.receive(9, 1000).value().has_value());
+  EXPECT_FALSE(port.send(SendDrain{.worker = 2, .incarnation = 7}, 0).has_value());
+  const auto drain = reader.receive(9, 1000).value();
+  ASSERT_TRUE(drain.has_value());
+  EXPECT_TRUE(std::holds_alternative<Drain>(decode_worker_command(*drain).value()));
+  port.forget(2, 7);  // dead
+  EXPECT_FALSE(port.send(SendDrain{.worker = 2, .incarnation = 7}, 0).has_value());
+  EXPECT_FALSE(reader.receive(9, 1000).value().has_value());
+}
+
+TEST_F(RouterTest, WorkerThatReadsNothingIsWaitedForAndThenReplaced) {
+  auto router = make_router();
+  WorkerPort port(*router, 1, 9);
+  const TestMailbox mailbox;
+  port.open(0, 7, mailbox.copy());
+  zmq::socket_t peer = make_peer("0.7.9");
+  send_frames(peer, {hello_of({0, 7, 9})});
+  std::optional<Event> event;
+  ASSERT_TRUE(eventually([&] { return port.receive(event); }));
+  SendDispatch dispatch{.worker = 0, .incarnation = 7, .dispatch = {}};
+  dispatch.dispatch.request.id = RequestId::random();
+  dispatch.dispatch.request.messages.push_back(
+      {"user", {{ContentPart::Kind::kText, std::string(10'000, 'w'), 0}}});
+  std::uint32_t sent = 0;
+  while (!port.next_deadline(5).has_value()) {
+    dispatch.dispatch.attempt = ++sent;
+    ASSERT_FALSE(port.send(dispatch, 0).has_value());
+  }
+  EXPECT_EQ(port.next_deadline(5), 5 + kMailboxRetry);
+  EXPECT_FALSE(port.flush().has_value());  // still none
+  dispatch.dispatch.attempt = ++sent;
+  ASSERT_FALSE(port.send(dispatch, 0).has_value());
+  MailboxReader reader = mailbox.reader();
+  for (std::uint32_t received = 0; received < sent;) {
+    if (const auto text = reader.receive(9, 1 << 20).value()) {
+      const auto command = decode_worker_command(*text).value();
+      ASSERT_EQ(std::get<Dispatch>(command).attempt, ++received);
+    } else {
+      EXPECT_FALSE(port.flush().has_value());
+    }
+  }
+  EXPECT_FALSE(port.next_deadline(5).has_value());
+  std::optional<Event> failed;
+  for (std::size_t i = 0; i < 2 * kMaxMailWaiting && !failed; ++i) failed = port.send(dispatch, 0);
+  ASSERT_TRUE(failed && std::holds_alternative<WorkerUnreachable>(*failed));
+  EXPECT_EQ(std::get<WorkerUnreachable>(*failed).incarnation, 7u);
+  EXPECT_FALSE(port.send(dispatch, 0).has_value());  // said once; the core ends it
+}
+
+TEST_F(RouterTest, WorkerWhosePositionsCannotBeIsReplaced) {
+  auto router = make_router();
+  WorkerPort port(*router, 1, 9);
+  const TestMailbox mailbox;
+  port.open(0, 7, mailbox.copy());
+  zmq::socket_t peer = make_peer("0.7.9");
+  send_frames(peer, {hello_of({0, 7, 9})});
+  std::optional<Event> event;
+  ASSERT_TRUE(eventually([&] { return port.receive(event); }));
+  auto region = MappedRegion::map(mailbox.fds.memory.get(), MapAccess::kReadWrite).value();
+  auto* header = reinterpret_cast<MailboxHeader*>(region.writable_bytes().data());
+  header->head = 64;  // ahead of what was written
+  const auto failed = port.send(SendDrain{.worker = 0, .incarnation = 7}, 0);
+  ASSERT_TRUE(failed && std::holds_alternative<WorkerUnreachable>(*failed));
+  port.open(0, 8, mailbox.copy());  // refused: said in the log
+  EXPECT_FALSE(port.send(SendDrain{.worker = 0, .incarnation = 8}, 0).has_value());
+  EXPECT_TRUE(port.take_overdue(kVerdictGrace).has_value());
 }
 
 TEST_F(RouterTest, LongPathIsRefusedByName) {

@@ -26,6 +26,7 @@
 #include "common/control/fds.h"
 #include "common/control/worker_page.h"
 #include "common/protocol/codec.h"
+#include "common/shm/mailbox.h"
 #include "common/shm/ring.h"
 #include "common/shm/shared_region.h"
 #include "tests/patience.h"
@@ -52,6 +53,9 @@ class WorkerHarness {
     bell_.reset(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
     page_ = static_cast<WorkerPage*>(
         mmap(nullptr, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, page_fd_.get(), 0));
+    auto mailbox = create_mailbox();
+    EXPECT_TRUE(mailbox.has_value());
+    mailbox_ = std::move(*mailbox);
     broker_fd_.reset(memfd_create("broker", MFD_CLOEXEC));
     EXPECT_EQ(ftruncate(broker_fd_.get(), 4096), 0);
     broker_ = static_cast<BrokerPage*>(
@@ -93,13 +97,17 @@ class WorkerHarness {
     const int broker = fcntl(broker_fd_.get(), F_DUPFD, 20);
     const int sentinels[] = {fcntl(sentinels_write_[0].get(), F_DUPFD, 20),
                              fcntl(sentinels_write_[1].get(), F_DUPFD, 20)};
+    const int mailbox = fcntl(mailbox_.memory.get(), F_DUPFD, 20);
+    const int doorbell = fcntl(mailbox_.doorbell.get(), F_DUPFD, 20);
+    dup2(mailbox, kWorkerMailboxFd);
+    dup2(doorbell, kWorkerDoorbellFd);
     dup2(ring, kWorkerRingFd);
     dup2(page, kWorkerPageFd);
     dup2(life, kWorkerLifelineFd);
     dup2(bell, kWorkerLastWordsFd);
     dup2(broker, kWorkerBrokerPageFd);
     for (std::size_t i = 0; i < 2; ++i) dup2(sentinels[i], kWorkerSentinelFds[i]);
-    for (int fd = 10; fd < 64; ++fd) close(fd);
+    for (int fd = 12; fd < 64; ++fd) close(fd);
     const std::string program = std::string(FACET_BIN_DIR) + "/facet-worker-echo";
     const std::string config = folder_ + "/facet.toml";
     const std::string life_name = std::to_string(incarnation);
@@ -141,12 +149,15 @@ class WorkerHarness {
   // former one and was not received is lost.
   void publish(std::uint64_t epoch) {
     epoch_ = epoch;
+    writer_.reset();
+    if (epoch != 0) open_mailbox();
     broker_->epoch = epoch;
   }
 
   void send(const std::string& payload) {
-    router_.send(zmq::buffer(worker_identity()), zmq::send_flags::sndmore);
-    router_.send(zmq::buffer(payload), zmq::send_flags::none);
+    EXPECT_TRUE(writer_->send(payload).has_value());
+    EXPECT_TRUE(
+        eventually([&] { return writer_->flush().has_value() && !writer_->has_waiting(); }));
   }
 
   // Puts RGB pixels into the ring as the broker and a decoder would.
@@ -210,6 +221,12 @@ class WorkerHarness {
   std::string worker_identity() const {
     return "0." + std::to_string(incarnation_) + "." + std::to_string(epoch_);
   }
+  void open_mailbox() {
+    auto writer = MailboxWriter::attach(
+        {UniqueFd(dup(mailbox_.memory.get())), UniqueFd(dup(mailbox_.doorbell.get()))}, epoch_);
+    ASSERT_TRUE(writer.has_value());
+    writer_.emplace(std::move(*writer));
+  }
   void make_ring() {
     const RingGeometry geometry{.ingest_pages = 4, .pixel_pages = 64};
     auto memory = create_shared_memory("facet-test-ring", ring_object_bytes(geometry));
@@ -231,6 +248,8 @@ class WorkerHarness {
   UniqueFd page_fd_;
   WorkerPage* page_ = nullptr;
   UniqueFd bell_;
+  MailboxFds mailbox_;
+  std::optional<MailboxWriter> writer_;  // of the broker that serves
   UniqueFd broker_fd_;
   BrokerPage* broker_ = nullptr;
   std::uint64_t epoch_ = 0;
