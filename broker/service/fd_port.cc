@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <sys/epoll.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -17,6 +18,7 @@
 #include "broker/service/service_limits.h"
 #include "common/base/crash_point.h"
 #include "common/protocol/codec.h"
+#include "common/protocol/limits.h"
 
 namespace facet {
 namespace {
@@ -88,6 +90,24 @@ Status check_image_fd(int fd, std::uint64_t bytes) {
   if (static_cast<std::uint64_t>(status.st_size) >= bytes) return {};
   return Error(Code::kInvalidArgument, "put_fd: the memfd has " + std::to_string(status.st_size) +
                                            " bytes; `total` is " + std::to_string(bytes));
+}
+
+std::shared_ptr<const MappedRegion> map_image(int fd) {
+  constexpr std::uint64_t kBlockBytes = 512;  // of st_blocks
+  const int seals = fcntl(fd, F_GET_SEALS);
+  struct stat status {};
+  if (seals < 0 || (seals & (F_SEAL_WRITE | F_SEAL_FUTURE_WRITE)) == 0 || fstat(fd, &status) != 0) {
+    return nullptr;
+  }
+  const auto size = static_cast<std::uint64_t>(status.st_size);
+  const auto there = static_cast<std::uint64_t>(status.st_blocks) * kBlockBytes;
+  if (there < size || size > kMaxFdMapped) return nullptr;
+  auto region = MappedRegion::map(fd, MapAccess::kReadOnly, 0, size);
+  if (!region) return nullptr;
+  // In one go; what fails here happens page by page later.
+  const auto memory = region->bytes();
+  madvise(const_cast<std::byte*>(memory.data()), memory.size(), MADV_POPULATE_READ);
+  return std::make_shared<const MappedRegion>(std::move(*region));
 }
 
 FdPort::FdPort(int listener, const Limits& limits, EventSink sink)
@@ -235,7 +255,8 @@ void FdPort::begin(ClientToken token, UserId user, std::string_view map, std::ve
     }
   }
   if (broken) return refuse(token, user, *put, 0, *broken);
-  job_.emplace(Job{token, user, *put, std::move(fds[0]), 0});
+  auto mapped = map_for(token, fds[0].get());
+  job_.emplace(Job{token, user, *put, std::move(fds[0]), std::move(mapped), 0});
 }
 
 // The core answers, because what it keeps under the id is refused with it. Without an id it keeps
@@ -252,26 +273,58 @@ void FdPort::refuse(ClientToken token, UserId user, const PutFd& put, std::uint6
   for (Event& event : events) sink_(std::move(event));
 }
 
+// A client fills the same few memfds again and again; mapping them costs as much as copying.
+std::shared_ptr<const MappedRegion> FdPort::map_for(ClientToken token, int image) {
+  struct stat status {};
+  if (fstat(image, &status) != 0) return nullptr;
+  Connection& connection = connections_.at(token);
+  for (const Mapped& mapped : connection.mapped) {
+    if (mapped.device == status.st_dev && mapped.inode == status.st_ino &&
+        mapped.region->bytes().size() == static_cast<std::uint64_t>(status.st_size))
+      return mapped.region;
+  }
+  auto region = map_image(image);
+  if (region == nullptr) return nullptr;
+  if (connection.mapped.size() >= kMaxFdMappings) forget_oldest(connection, mapped_bytes_);
+  if (mapped_bytes_ + region->bytes().size() > kMaxFdMapped) return region;  // for this once
+  mapped_bytes_ += region->bytes().size();
+  connection.mapped.push_back({status.st_dev, status.st_ino, region});
+  return region;
+}
+
+void FdPort::forget_oldest(Connection& connection, std::uint64_t& mapped_bytes) {
+  mapped_bytes -= connection.mapped.front().region->bytes().size();
+  connection.mapped.pop_front();
+}
+
+// What follows of the image, at most a chunk of it.
+Result<std::string_view> FdPort::next_piece() {
+  const std::uint64_t left = job_->put.total_bytes - job_->offset;
+  if (job_->mapped) {
+    const auto* const bytes = reinterpret_cast<const char*>(job_->mapped->bytes().data());
+    return std::string_view(bytes + job_->offset, std::min<std::uint64_t>(kMaxChunkBytes, left));
+  }
+  ssize_t got = -1;
+  do {
+    got = pread(job_->image.get(), piece_.data(), std::min<std::uint64_t>(piece_.size(), left),
+                static_cast<off_t>(job_->offset));
+  } while (got < 0 && errno == EINTR);
+  if (got < 0) return errno_error("put_fd: the memfd cannot be read", errno);
+  if (got == 0) return Error(Code::kInvalidArgument, "put_fd: the memfd became shorter");
+  return std::string_view(piece_.data(), static_cast<std::size_t>(got));
+}
+
 void FdPort::copy(std::size_t& budget) {
   while (job_ && budget > 0) {
-    const std::uint64_t left = job_->put.total_bytes - job_->offset;
-    const ssize_t got =
-        pread(job_->image.get(), piece_.data(), std::min<std::uint64_t>(piece_.size(), left),
-              static_cast<off_t>(job_->offset));
-    if (got < 0 && errno == EINTR) continue;
+    const auto piece = next_piece();
     const Job& job = *job_;
-    if (got <= 0) {
-      return refuse(job.client, job.user, job.put, job.offset,
-                    got < 0 ? errno_error("put_fd: the memfd cannot be read", errno)
-                            : Error(Code::kInvalidArgument, "put_fd: the memfd became shorter"));
-    }
+    if (!piece) return refuse(job.client, job.user, job.put, job.offset, piece.error());
     const PutChunk chunk{job.put.id, job.put.image, job.put.total_bytes, job.offset};
     const ClientToken client = job.client;
-    const bool is_last = static_cast<std::uint64_t>(got) == left;
-    job_->offset += static_cast<std::uint64_t>(got);
-    budget -= std::min(budget, static_cast<std::size_t>(got));
-    sink_(ClientPut{
-        client, chunk, {piece_.data(), static_cast<std::size_t>(got)}, {}, job.user, true});
+    job_->offset += piece->size();
+    const bool is_last = job.offset == job.put.total_bytes;
+    budget -= std::min(budget, piece->size());
+    sink_(ClientPut{client, chunk, *piece, {}, job.user, true});
     if (job_ && is_last) {  // cannot be: the core answers the last piece
       drop(client);
       sink_(ClientGone{client});
@@ -294,7 +347,10 @@ void FdPort::send(const SendClient& action, std::deque<Event>& events) {
 
 void FdPort::drop(ClientToken token) {
   if (job_ && job_->client == token) job_.reset();
-  connections_.erase(token);
+  const auto found = connections_.find(token);
+  if (found == connections_.end()) return;
+  while (!found->second.mapped.empty()) forget_oldest(found->second, mapped_bytes_);
+  connections_.erase(found);
 }
 
 std::size_t FdPort::held_by(UserId user) const {

@@ -3,15 +3,19 @@
 // that go to the core as chunks do, so every rule of an upload holds for it too. What the client
 // writes meanwhile may change what arrives, never what was checked: that is done on the copy.
 //
-// Nothing here waits: sockets are non-blocking, and pread of a memfd only copies. (A mapping would
-// be a little faster, but reading its holes would take memory on the broker's account.) One image
+// Nothing here waits: sockets are non-blocking, and a memfd's memory is only copied. Where its
+// seals say that it has no holes and gets none it is mapped and copied once; else it is read by
+// pread, for a hole that is read through a mapping takes memory on the broker's account. One image
 // is open at a time.
 #pragma once
+
+#include <sys/types.h>
 
 #include <cstdint>
 #include <deque>
 #include <functional>
 #include <map>
+#include <memory>
 #include <optional>
 #include <string_view>
 #include <vector>
@@ -20,6 +24,7 @@
 #include "broker/core/events.h"
 #include "common/base/unique_fd.h"
 #include "common/protocol/put_fd.h"
+#include "common/shm/shared_region.h"
 
 namespace facet {
 
@@ -59,16 +64,24 @@ class FdPort {
  private:
   static constexpr ClientToken kFirstToken = ClientToken{1} << 63;
 
+  // A memfd's memory in this process, kept for the next image in it.
+  struct Mapped {
+    dev_t device = 0;
+    ino_t inode = 0;
+    std::shared_ptr<const MappedRegion> region;
+  };
   struct Connection {
     UniqueFd fd;
     UserId user = 0;
     Nanos last_seen = 0;
+    std::deque<Mapped> mapped;  // the newest last
   };
   struct Job {
     ClientToken client = 0;
     UserId user = 0;
     PutFd put;
     UniqueFd image;
+    std::shared_ptr<const MappedRegion> mapped;  // if it may be
     std::uint64_t offset = 0;
   };
 
@@ -82,6 +95,9 @@ class FdPort {
              std::optional<Error> broken);
   void refuse(ClientToken token, UserId user, const PutFd& put, std::uint64_t offset, Error error);
   void copy(std::size_t& budget);
+  Result<std::string_view> next_piece();
+  std::shared_ptr<const MappedRegion> map_for(ClientToken token, int image);
+  static void forget_oldest(Connection& connection, std::uint64_t& mapped_bytes);
   void drop(ClientToken token);
   std::size_t held_by(UserId user) const;
 
@@ -93,12 +109,16 @@ class FdPort {
   ClientToken next_token_ = kFirstToken;
   std::optional<Job> job_;
   std::vector<char> piece_;
-  Nanos rest_until_ = 0;  // no connection is taken: there was no descriptor for one
+  std::uint64_t mapped_bytes_ = 0;  // that connections keep
+  Nanos rest_until_ = 0;            // no connection is taken: there was no descriptor for one
   Counters counters_;
 };
 
 // Why this descriptor is not one whose content can be copied, if it is not: a memfd of at least
 // `bytes` bytes that cannot shrink. The message says what is wanted.
 Status check_image_fd(int fd, std::uint64_t bytes);
+// All of one that passed, where nobody can take memory from it or leave it holes: sealed with
+// F_SEAL_FUTURE_WRITE (or F_SEAL_WRITE), all of it there, at most kMaxFdMapped bytes.
+std::shared_ptr<const MappedRegion> map_image(int fd);
 
 }  // namespace facet

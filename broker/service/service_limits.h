@@ -35,6 +35,10 @@ inline constexpr std::size_t kFdBytesPerTurn = 4 << 20;
 // Measured, both together take as long as one by the kernel straight into the ring, on a host whose
 // caches others use too up to a quarter longer.
 inline constexpr std::size_t kFdPieceBytes = 256 << 10;
+// Memfds that stay mapped for a client: as many as the library has under way.
+inline constexpr std::size_t kMaxFdMappings = 4;
+// Bytes of one mapping, and of all that are kept: four of the largest image.
+inline constexpr std::uint64_t kMaxFdMapped = 256 << 20;
 // Messages taken from one socket before the others have their turn.
 inline constexpr int kWorkerBurst = 64;
 inline constexpr int kClientBurst = 32;

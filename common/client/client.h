@@ -47,6 +47,9 @@ struct ClientOptions {
   Nanos lost_after = 60 * kSecond;      // no sign of life this long: unfinished requests fail
   Nanos deserted_after = 15 * kSecond;  // the same, while nobody listens at the socket
   Nanos retry_for = 600 * kSecond;      // refusals with a hint are retried this long
+  // Requests with large images that go as chunks all the same: the memory of a descriptor that is
+  // used only once costs more than it saves.
+  std::uint32_t chunks_first = 4;
 };
 
 class Client {

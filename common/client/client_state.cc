@@ -161,9 +161,9 @@ void Client::State::reconnect(Nanos now) {
 // False: not all of it could be sent now.
 bool Client::State::send_request(const RequestId& id, PendingRequest& request, Nanos now) {
   if (request.way == PendingRequest::Way::kUndecided) {
-    const bool by_descriptors = request.upload.prefers_descriptors() && fd_link.open(now);
-    request.way =
-        by_descriptors ? PendingRequest::Way::kDescriptors : PendingRequest::Way::kChunks;
+    const bool by_descriptors = request.upload.prefers_descriptors() &&
+                                ++num_large > options.chunks_first && fd_link.open(now);
+    request.way = by_descriptors ? PendingRequest::Way::kDescriptors : PendingRequest::Way::kChunks;
   }
   if (request.way == PendingRequest::Way::kDescriptors && !request.upload.is_at_end()) {
     return send_descriptors(id, request, now);

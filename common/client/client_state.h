@@ -21,7 +21,7 @@ struct PendingRequest {
     kSending,      // images, then generate: in the outbox
     kHandingOver,  // all images went as descriptors, not all of them were answered
     kWaiting,      // generate is sent
-    kBackoff,  // refused for now, until resume_at
+    kBackoff,      // refused for now, until resume_at
   };
   GenerateRequest request;
   Upload upload;
@@ -73,12 +73,13 @@ struct Client::State {
   struct HandedOver {
     RequestId id;
     std::uint32_t tries = 0;
-    UniqueFd memfd;  // may be written again once it is answered
+    ImageMemfd memfd;  // may be written again once it is answered
   };
   std::deque<HandedOver> handed_over;  // descriptors without an answer; answers come in this order
-  std::vector<UniqueFd> spare_memfds;  // at most as many, while there are requests
-  Nanos handover_moved = 0;            // one was sent or answered
-  bool is_held_up = false;             // the head of the outbox waits for such an answer
+  std::vector<ImageMemfd> spare_memfds;  // at most as many, while there are requests
+  std::uint64_t num_large = 0;           // requests for which descriptors were worth it
+  Nanos handover_moved = 0;              // one was sent or answered
+  bool is_held_up = false;               // the head of the outbox waits for such an answer
   std::unordered_map<RequestId, PendingRequest> pending;
   std::deque<RequestId> outbox;     // requests in kSending, in order
   std::deque<std::string> control;  // cancel and status, ahead of the outbox

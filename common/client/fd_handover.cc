@@ -27,7 +27,7 @@ bool Client::State::send_descriptors(const RequestId& id, PendingRequest& reques
       is_held_up = true;
       return false;
     }
-    UniqueFd spare;
+    std::optional<ImageMemfd> spare;
     if (!spare_memfds.empty()) {
       spare = std::move(spare_memfds.back());
       spare_memfds.pop_back();
@@ -43,14 +43,14 @@ bool Client::State::send_descriptors(const RequestId& id, PendingRequest& reques
       request.way = PendingRequest::Way::kChunks;
       return send_chunks(id, request, now);
     }
-    if (!fd_link.send(encode_message((*image)->put), (*image)->fd.get())) {
+    if (!fd_link.send(encode_message((*image)->put), (*image)->memory.fd())) {
       give_up_descriptors(now);
       request.begin_again();
       request.way = PendingRequest::Way::kChunks;
       return send_chunks(id, request, now);
     }
     last_moved = handover_moved = now;
-    handed_over.push_back({id, request.tries, std::move((*image)->fd)});
+    handed_over.push_back({id, request.tries, std::move((*image)->memory)});
     ++request.unanswered;
   }
   request.phase = PendingRequest::Phase::kHandingOver;

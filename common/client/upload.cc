@@ -1,13 +1,12 @@
 #include "common/client/upload.h"
 
 #include <fcntl.h>
-#include <sys/mman.h>
-#include <sys/sendfile.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
+#include <cstring>
 
 #include "common/protocol/codec.h"
 #include "common/protocol/limits.h"
@@ -109,31 +108,29 @@ bool Upload::prefers_descriptors() const {
 }
 
 // False: it cannot be filled.
-Result<bool> Upload::fill(int memfd) {
+Result<bool> Upload::fill(std::span<std::byte> room) {
   const ImageSource& source = images_[image_];
-  off_t from = 0;
+  if (source.bytes) {
+    std::memcpy(room.data(), source.bytes->data(), total_);
+    return true;
+  }
   for (std::uint64_t have = 0; have < total_;) {
-    const ssize_t got = source.bytes ? ::write(memfd, source.bytes->data() + have, total_ - have)
-                                     : ::sendfile(memfd, file_.get(), &from, total_ - have);
+    const ssize_t got =
+        ::pread(file_.get(), room.data() + have, total_ - have, static_cast<off_t>(have));
     if (got < 0 && errno == EINTR) continue;
-    if (got < 0) return false;  // if it is the file's failure, reading chunks of it names it
+    if (got < 0) return false;  // reading chunks of it names the failure
     if (got == 0) return Error(Code::kIo, name() + ": became shorter while it was sent");
     have += static_cast<std::uint64_t>(got);
   }
   return true;
 }
 
-Result<std::optional<Upload::Memfd>> Upload::next_memfd(UniqueFd spare) {
+Result<std::optional<Upload::Memfd>> Upload::next_memfd(std::optional<ImageMemfd> spare) {
   if (total_ == 0) FACET_TRY_STATUS(open_image());
-  Memfd image;
-  image.fd = std::move(spare);
-  const bool is_new = !image.fd;
-  if (is_new) image.fd.reset(::memfd_create("facet-image", MFD_CLOEXEC | MFD_ALLOW_SEALING));
-  if (!image.fd || ::lseek(image.fd.get(), 0, SEEK_SET) != 0 || !FACET_TRY(fill(image.fd.get())) ||
-      (is_new && ::fcntl(image.fd.get(), F_ADD_SEALS, F_SEAL_SHRINK) != 0)) {
-    return std::optional<Memfd>();
-  }
-  image.put = {id_, static_cast<std::uint32_t>(image_), total_};
+  if (spare && spare->room().size() < total_) spare.reset();
+  if (!spare) spare = ImageMemfd::create(total_);
+  if (!spare || !FACET_TRY(fill(spare->room()))) return std::optional<Memfd>();
+  Memfd image{std::move(*spare), {id_, static_cast<std::uint32_t>(image_), total_}};
   offset_ = total_;
   advance();
   return std::optional<Memfd>(std::move(image));

@@ -8,6 +8,7 @@
 
 #include "common/base/unique_fd.h"
 #include "common/client/client.h"
+#include "common/client/image_memfd.h"
 #include "common/protocol/put_fd.h"
 
 namespace facet {
@@ -31,20 +32,20 @@ class Upload {
 
   // Instead of chunks: worth it for images of this size, and not too much at once.
   bool prefers_descriptors() const;
-  // All of the next image in a memfd that cannot shrink, and what is said about it; then the one
-  // after it is next. `spare`: of an earlier image, to be written again, which saves the kernel the
-  // taking of memory; may be none. A file is copied by the kernel, through no memory of ours.
+  // All of the next image in a memfd, and what is said about it; then the one after it is next.
+  // `spare`: of an earlier image, to be written again, which saves the kernel the taking of memory;
+  // may be none. A file is read straight into it.
   // Nothing: memory or descriptors are short, or the file system cannot do it; chunks may do.
   // Errors as of next().
   struct Memfd {
-    UniqueFd fd;
+    ImageMemfd memory;
     PutFd put;
   };
-  Result<std::optional<Memfd>> next_memfd(UniqueFd spare = {});
+  Result<std::optional<Memfd>> next_memfd(std::optional<ImageMemfd> spare = {});
   bool is_at_end() const { return image_ == images_.size(); }
 
  private:
-  Result<bool> fill(int memfd);
+  Result<bool> fill(std::span<std::byte> room);
   Status open_image();
   Status read_chunk();
   std::string name() const;

@@ -7,15 +7,15 @@ For 1, 12 and 48 MiB. The last line is one JSON object: `sizes`, a list of (all 
   mebibytes
   descriptor_ms                 the image lies in a memfd, as the client library puts a file there
   bytes_to_descriptor_ms        it lies in memory, and is first written into a memfd used before
-  file_to_descriptor_ms         it lies in a file (in the page cache), and is copied into such a one
+  file_to_descriptor_ms         it lies in a file (in the page cache), and is read into such a one
   first_file_to_descriptor_ms   the same into a new memfd: the first image of a client
   chunks_ms                     it lies in memory, and goes in chunks over ZeroMQ
   ring_ms                       from the broker's bytes on: through the ring to the reader
   memcpy_and_checksum_ms        the control, in one process
   read_memcpy_and_checksum_ms   the same after read() of the file: the control of file_to_descriptor
   queue_ms                      multiprocessing.Queue between two Python processes
-  ratio                         the control / descriptor_ms. By default the library hands over what
-                                does not fit into one chunk: `facet run` files, `facet batch` memory
+  ratio                         the control / descriptor_ms. The library hands over what does not
+                                fit into one chunk, after a client's first four such requests
   bytes_ratio, file_ratio, first_file_ratio, chunks_ratio, ring_ratio, queue_ratio: of the others
 `ratio`, that of the sizes from 12 MiB on at its lowest; and `copies`, every copy on each way.
 """
@@ -30,14 +30,11 @@ import sys
 import time
 
 SIZES = (1, 12, 48)
-INTO_RING = [
-    "broker: memfd into 256 KiB that stay in the cache (kernel)",
-    "broker: those into the ring",
-]
+INTO_RING = ["broker: memfd, mapped, into the ring"]
 COPIES = {
     "descriptor": INTO_RING,
-    "bytes_to_descriptor": ["client: bytes into a memfd (kernel)", *INTO_RING],
-    "file_to_descriptor": ["client: page cache into a memfd (kernel)", *INTO_RING],
+    "bytes_to_descriptor": ["client: bytes into a mapped memfd", *INTO_RING],
+    "file_to_descriptor": ["client: page cache into a mapped memfd (kernel)", *INTO_RING],
     "chunks": [
         "client: message into the socket (kernel)",
         "broker: socket into a ZeroMQ message (kernel)",

@@ -5,7 +5,6 @@
 //   handoff_bench MEBIBYTES [count]
 #include <fcntl.h>
 #include <sys/mman.h>
-#include <sys/sendfile.h>
 #include <sys/wait.h>
 #include <xxhash.h>
 
@@ -37,7 +36,7 @@ constexpr int kSlots = 3;  // the ring goes round, so that its pages are not alw
 enum class Way {
   kMemfd,   // it lies in a memfd
   kBytes,   // it lies in memory and is written into a memfd that has served before
-  kFile,    // it lies in a file (in the page cache), and is copied into such a memfd by the kernel
+  kFile,    // it lies in a file (in the page cache), and is read into such a memfd
   kFirst,   // the same into a new memfd: the first image of a client
   kChunks,  // it lies in memory and goes over ZeroMQ
 };
@@ -80,7 +79,7 @@ class BenchClient {
       shared_.started = monotonic_now();
       switch (shared_.way.load()) {
         case Way::kMemfd:
-          hand_over(ready_.fd.get(), {id, 0, ready_.put.total_bytes});
+          hand_over(ready_.memory.fd(), {id, 0, ready_.put.total_bytes});
           break;
         case Way::kBytes:
           fill_and_hand_over(id, {"", image_.bytes}, &spare_);
@@ -104,12 +103,13 @@ class BenchClient {
   }
 
  private:
-  void fill_and_hand_over(const RequestId& id, ImageSource source, UniqueFd* spare) {
+  void fill_and_hand_over(const RequestId& id, ImageSource source,
+                          std::optional<ImageMemfd>* spare) {
     Upload upload(id, {std::move(source)});
-    auto memfd = upload.next_memfd(spare != nullptr ? std::move(*spare) : UniqueFd());
+    auto memfd = upload.next_memfd(spare != nullptr ? std::move(*spare) : std::nullopt);
     FACET_CHECK(memfd.has_value() && memfd->has_value());
-    hand_over((*memfd)->fd.get(), (*memfd)->put);
-    if (spare != nullptr) *spare = std::move((*memfd)->fd);
+    hand_over((*memfd)->memory.fd(), (*memfd)->put);
+    if (spare != nullptr) *spare = std::move((*memfd)->memory);
   }
   void hand_over(int fd, const PutFd& put) {
     FACET_CHECK(fds_.send(encode_message(put), fd));
@@ -139,7 +139,7 @@ class BenchClient {
   Link link_;
   FdLink fds_;
   const Upload::Memfd ready_;
-  UniqueFd spare_;
+  std::optional<ImageMemfd> spare_;
 };
 
 void read_images(const MailboxFds& fds, std::span<const std::byte> ring, Shared& shared) {

@@ -10,8 +10,12 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstring>
 #include <filesystem>
+#include <fstream>
+#include <memory>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -250,6 +254,73 @@ TEST_F(FdPortTest, AMemfdThatIsAllHolesIsZeros) {
   turn();
   EXPECT_EQ(bytes_, std::string(1 << 20, '\0'));
   EXPECT_TRUE(heard(peer.get()).has_value());
+}
+
+// What its maker alone writes, by a mapping made before the seals.
+struct OwnMemfd {
+  explicit OwnMemfd(std::size_t size, bool is_there = true) {
+    fd.reset(memfd_create("own-image", MFD_CLOEXEC | MFD_ALLOW_SEALING));
+    EXPECT_EQ(is_there ? posix_fallocate(fd.get(), 0, static_cast<off_t>(size))
+                       : ftruncate(fd.get(), static_cast<off_t>(size)),
+              0);
+    void* const at = mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd.get(), 0);
+    EXPECT_NE(at, MAP_FAILED);
+    memory = {static_cast<char*>(at), size};
+    EXPECT_EQ(fcntl(fd.get(), F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_FUTURE_WRITE), 0);
+  }
+  ~OwnMemfd() { munmap(memory.data(), memory.size()); }
+  UniqueFd fd;
+  std::span<char> memory;
+};
+
+int count_mapped() {
+  std::ifstream maps("/proc/self/maps");
+  int count = 0;
+  for (std::string line; std::getline(maps, line);)
+    count += line.find("own-image") != std::string::npos ? 1 : 0;
+  return count;
+}
+
+TEST_F(FdPortTest, AMemfdThatOnlyItsMakerWritesIsReadWhereItLies) {
+  constexpr std::size_t kSize = (2 << 20) + 4096;
+  const OwnMemfd image(kSize);
+  EXPECT_NE(map_image(image.fd.get()), nullptr);
+  UniqueFd peer = connect_peer();
+  for (const char fill : {'a', 'b'}) {
+    std::fill(image.memory.begin(), image.memory.end(), fill);
+    bytes_.clear();
+    send_fds(peer.get(), encode_message(put(kSize - 1)), {image.fd.get()});
+    turn();
+    EXPECT_EQ(bytes_, std::string(kSize - 1, fill));
+    EXPECT_TRUE(heard(peer.get()).has_value());
+    EXPECT_EQ(count_mapped(), 2) << "the maker's and one that is kept";
+  }
+  std::vector<std::unique_ptr<OwnMemfd>> more;
+  for (std::size_t i = 0; i < 2 * kMaxFdMappings; ++i) {
+    more.push_back(std::make_unique<OwnMemfd>(4096));
+    send_fds(peer.get(), encode_message(put(5)), {more.back()->fd.get()});
+    turn();
+  }
+  EXPECT_EQ(count_mapped(), static_cast<int>(1 + more.size() + kMaxFdMappings));
+  peer.reset();
+  turn();
+  EXPECT_EQ(count_mapped(), static_cast<int>(1 + more.size()));
+}
+
+TEST_F(FdPortTest, OneThatMayHaveHolesIsNotMapped) {
+  const OwnMemfd image(1 << 20, false);
+  image.memory[5] = 'x';  // one page is there
+  EXPECT_EQ(map_image(image.fd.get()), nullptr);
+  EXPECT_EQ(map_image(memfd("12345").get()), nullptr) << "anyone may write it, and punch holes";
+  const OwnMemfd whole(1 << 20);
+  EXPECT_NE(fallocate(whole.fd.get(), FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0, 4096), 0);
+  EXPECT_NE(madvise(whole.memory.data(), 4096, MADV_REMOVE), 0);
+  const UniqueFd peer = connect_peer();
+  send_fds(peer.get(), encode_message(put(1 << 20)), {image.fd.get()});
+  turn();
+  std::string wanted(1 << 20, '\0');
+  wanted[5] = 'x';
+  EXPECT_EQ(bytes_, wanted);
 }
 
 TEST_F(FdPortTest, WhoReadsNoAnswersIsCutOff) {

@@ -62,9 +62,11 @@ class FakeFdBroker {
     EXPECT_TRUE(put.has_value());
     struct stat info {};
     EXPECT_EQ(::fstat(fd.get(), &info), 0);
-    Got got{*put, std::string(static_cast<std::size_t>(info.st_size), '\0'),
-            ::fcntl(fd.get(), F_GET_SEALS)};
-    EXPECT_EQ(::pread(fd.get(), got.content.data(), got.content.size(), 0), info.st_size);
+    EXPECT_GE(static_cast<std::uint64_t>(info.st_size), put->total_bytes);
+    EXPECT_GE(info.st_blocks * 512, info.st_size) << "it has holes";
+    Got got{*put, std::string(put->total_bytes, '\0'), ::fcntl(fd.get(), F_GET_SEALS)};
+    EXPECT_EQ(::pread(fd.get(), got.content.data(), got.content.size(), 0),
+              static_cast<ssize_t>(put->total_bytes));
     return got;
   }
   template <class Answer>
@@ -85,7 +87,11 @@ class FakeFdBroker {
 };
 
 struct FdPair : Pair {
-  explicit FdPair(ClientOptions options = {}) : Pair(options), fds(broker.path()) {}
+  explicit FdPair(ClientOptions options = {}) : Pair(at_once(options)), fds(broker.path()) {}
+  static ClientOptions at_once(ClientOptions options) {
+    options.chunks_first = 0;
+    return options;
+  }
 
   FakeFdBroker::Got next_fd() {
     const Nanos deadline = monotonic_now() + 10 * kSecond;
@@ -122,6 +128,7 @@ TEST(FdHandover, LargeImagesGoAsSealedMemfdsAndTheRequestFollows) {
   EXPECT_EQ(first.put.total_bytes, kLarge);
   EXPECT_EQ(first.content, large);
   EXPECT_NE(first.seals & F_SEAL_SHRINK, 0);
+  EXPECT_NE(first.seals & F_SEAL_FUTURE_WRITE, 0);
   const auto second = pair.next_fd();
   EXPECT_EQ(second.put.image, 1u);
   EXPECT_EQ(second.content, small);
@@ -130,6 +137,25 @@ TEST(FdHandover, LargeImagesGoAsSealedMemfdsAndTheRequestFollows) {
   EXPECT_FALSE(pair.broker.receive().has_value()) << "before all is stored";
   pair.fds.answer(Stored{id, 1});
   EXPECT_TRUE(pair.next().is<GenerateRequest>());
+}
+
+TEST(FdHandover, TheFirstRequestsGoAsChunks) {
+  Pair pair;
+  FakeFdBroker fds(pair.broker.path());
+  for (std::uint32_t i = 0; i <= ClientOptions{}.chunks_first; ++i) {
+    const RequestId id = *pair.client.submit(ask(1), {image_bytes(pattern(kLarge, i + 1))});
+    const bool is_last = i == ClientOptions{}.chunks_first;
+    bool asked = false;
+    std::optional<FakeFdBroker::Got> got;
+    const Nanos deadline = monotonic_now() + 10 * kSecond;
+    while (!asked && !got && monotonic_now() < deadline) {
+      pair.turn();
+      got = fds.receive();
+      if (auto message = pair.broker.receive()) asked = message->is<GenerateRequest>();
+    }
+    EXPECT_EQ(got.has_value(), is_last) << i;
+    EXPECT_TRUE(!got || got->put.id == id);
+  }
 }
 
 TEST(FdHandover, SmallImagesGoAsChunks) {
