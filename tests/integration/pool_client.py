@@ -192,14 +192,17 @@ class Client:
 
     def poll(self, timeout_s):
         """Handles what is there, waiting at most `timeout_s` for the first message."""
-        if self.socket.poll(int(timeout_s * 1000)):
-            while True:
-                try:
-                    frames = self.socket.recv_multipart(zmq.NOBLOCK)
-                except zmq.Again:
-                    break
-                self.handle(frames)
-        self.resubmit()
+        self.socket.poll(int(timeout_s * 1000))
+        # Looked at before what is there is taken: all that came before the end is there by then. Of
+        # a daemon that left after its last answers nobody could ask for them again.
+        cut = self.is_cut_off()
+        while True:
+            try:
+                frames = self.socket.recv_multipart(zmq.NOBLOCK)
+            except zmq.Again:
+                break
+            self.handle(frames)
+        self.resubmit(cut)
 
     def poll_until(self, condition, timeout_s):
         deadline = time.monotonic() + patient(timeout_s)
@@ -225,9 +228,8 @@ class Client:
                                    f"after {timeout_s} s")
         return requests
 
-    def resubmit(self):
+    def resubmit(self, cut):
         now = time.monotonic()
-        cut = self.is_cut_off()
         if self.status_retry_at is not None and now >= self.status_retry_at:
             self.ask_for_status()
         for request in self.requests.values():
