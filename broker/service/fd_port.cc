@@ -34,7 +34,7 @@ UserId user_of(int fd) {
   return getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &size) == 0 ? peer.uid : kUnknownUser;
 }
 
-std::vector<UniqueFd> take_descriptors(msghdr& header) {
+std::vector<UniqueFd> descriptors_of(msghdr& header) {
   std::vector<UniqueFd> fds;
   for (cmsghdr* part = CMSG_FIRSTHDR(&header); part != nullptr; part = CMSG_NXTHDR(&header, part)) {
     if (part->cmsg_level != SOL_SOCKET || part->cmsg_type != SCM_RIGHTS) continue;
@@ -225,11 +225,11 @@ void FdPort::read_datagram(ClientToken token, Nanos now) {
   const ssize_t size = recvmsg(found->second.fd.get(), &header, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
   if (size < 0 && (errno == EAGAIN || errno == EINTR)) return;
   if (size <= 0) {
-    if (size == 0) take_descriptors(header);  // of an empty datagram, which ends it too
+    if (size == 0) descriptors_of(header);  // of an empty datagram, which ends it too
     drop(token);
     return sink_(ClientGone{token});
   }
-  std::vector<UniqueFd> fds = take_descriptors(header);
+  std::vector<UniqueFd> fds = descriptors_of(header);
   found->second.last_seen = now;
   ++counters_.received;
   FACET_CRASH_POINT("put_fd.received");
