@@ -7,12 +7,13 @@ import io
 import os
 import random
 import re
+import time
 
 from PIL import Image
 
 from patience import patient_ms
 from pool_case import SEED, PoolTest, run_tests
-from pool_client import Request
+from pool_client import ASK_AGAIN_S, Request
 from pool_images import mixed_images
 
 NUM_GOOD = 1000
@@ -62,11 +63,18 @@ class Poison(PoolTest):
         everything = first + good[IN_FLIGHT - len(poison):]
 
         seen = []  # workers held for a suspect at one moment, as status tells it
+        asked = 0.0
 
         def look():
-            client.ask_for_status()
+            nonlocal asked
             if client.status_json is not None:
                 seen.append(client.status_json.count('"held_for_suspect":true'))
+                client.status_json = None
+            # One question at a time, since each goes through every record. Of a client with many
+            # streams an answer may be dropped.
+            if not client.waits_for_status or time.monotonic() > asked + ASK_AGAIN_S:
+                asked = time.monotonic()
+                client.ask_for_status()
         client.run(everything, in_flight=IN_FLIGHT, timeout_s=100, on_turn=look)
 
         for request in good:
@@ -78,9 +86,6 @@ class Poison(PoolTest):
         self.assertLessEqual(max(seen), 1)
         self.wait_ready(client, daemon.num_workers)
         self.check_deaths(daemon, {r.id.hex() for r in poison})
-        counters = client.status()["counters"]
-        self.assertEqual(counters["quarantined"], len(poison))
-        self.assertEqual(counters["protocol_kills"], 0)
         self.assert_rests(client)
 
     def check_deaths(self, daemon, poison):
@@ -101,6 +106,9 @@ class Poison(PoolTest):
         for identity in poison:
             self.assertLessEqual(sum(identity in held for held in deaths), 2)
             self.assertIn(f"request {identity} is quarantined", log)
+        # Not the broker's counters: where nothing runs for ten seconds it is replaced meanwhile.
+        self.assertEqual(log.count(" is quarantined"), len(poison))
+        self.assertNotIn(" kill_worker ", log)  # none broke the protocol
         print(f"{len(deaths)} deaths, {len(suspects)} suspects", flush=True)
 
 
