@@ -9,7 +9,7 @@
 namespace facet {
 namespace {
 
-[[noreturn]] void fail(const std::string& what) {
+[[noreturn]] void give_up(const std::string& what) {
   std::fprintf(stderr, "engine: %s\n", what.c_str());
   std::abort();
 }
@@ -25,7 +25,7 @@ void ForcedRun::run(Engine& engine) {
   added_.clear();
   while (engine.has_work()) {
     const auto updates = engine.step();
-    if (!updates) fail(updates.error().message);
+    if (!updates) give_up(updates.error().message);
     for (const SequenceUpdate& update : *updates) take(engine, update);
   }
   FACET_CHECK(rows_.empty());
@@ -35,7 +35,7 @@ void ForcedRun::run(Engine& engine) {
 void ForcedRun::start(Engine& engine, Held held) {
   const auto given = cases_[held.number].output_ids.first(held.step);
   held.spec.committed.assign(given.begin(), given.end());
-  if (const Status added = engine.add(held.spec); !added) fail(added.error().message);
+  if (const Status added = engine.add(held.spec); !added) give_up(added.error().message);
   held_.push_back(std::move(held));
 }
 
@@ -52,7 +52,7 @@ void ForcedRun::take(Engine& engine, const SequenceUpdate& update) {
     if (!dropped) take_token(engine, *at, token, row);
   }
   if (!update.ended || dropped || at->spec.attempt != update.attempt) return;
-  if (update.end.kind == SequenceEnd::Kind::kError) fail(update.end.message);
+  if (update.end.kind == SequenceEnd::Kind::kError) give_up(update.end.message);
   held_.erase(at);
 }
 
