@@ -131,6 +131,10 @@ class Round:
         else:
             assert reason == "cancelled", cancelled.done
 
+    def restarts(self):
+        """An operator's command is under way: on a busy host it begins when the load is over."""
+        return self.restart is not None and self.restart.poll() is None
+
     def is_at_work(self):
         """There is a record that a next broker would find."""
         return any(r.accepted and not r.finished for r in self.client.requests.values())
@@ -205,7 +209,9 @@ class Round:
                     os.kill(deeds["caught"], signal.SIGCONT)
 
         self.run_load(turn)
-        while deeds["stopped"]:
+        deadline = time.monotonic() + patient(60)
+        while deeds["stopped"] or (self.restarts() and not deeds["caught"]
+                                   and time.monotonic() < deadline):
             turn()
             self.client.poll(0.05)
         self.table.release(point)
