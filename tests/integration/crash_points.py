@@ -1,14 +1,16 @@
 """Every step at which a process can die, and one dying or stopping there: real processes.
 
     crash_points.py BIN_DIR [--seed N] [--points a,b] [--actions kill,stop] [--stop-s 30]
-                    [--deadline-s N] [--daemons 3]
+                    [--deadline-s N] [--in-a-row 1,2,3] [--daemons 3]
 
 BIN_DIR: the programs with crash points (tests/crash_points). In each round one process is caught at
 one point, in the midst of a mixed load, and killed, or stopped for longer than its deadline allows
 (deadlines are configured short; with --stop-s 30 they are the defaults, by which a broker is ended
 after 10 s; with --deadline-s 60 as well it goes on after 30 s). Every answer must be the
 computed one, and everything must be back afterwards: nothing lost, doubled, changed or leaked.
-Points of recovery are met after a death or a restart, so those rounds begin with one.
+Points of recovery are met after a death or a restart, so those rounds begin with one. Where a new
+broker recovers, or a worker greets it, whoever comes there is killed once, twice or three times in
+a row (by chance; each of --in-a-row), with requests in flight that have images.
 The rounds are shared by some daemons side by side, because most of their time they wait.
 """
 
@@ -24,7 +26,7 @@ import time
 
 import pool_client
 import pool_oracle
-from crash_table import CrashTable
+from crash_table import CrashTable, points_of_table
 from patience import patient, patient_ms
 from pool_case import jpeg
 from pool_client import Client, Request
@@ -40,23 +42,11 @@ AFTER_A = {
     "decoder": ("decode.lost", "decode.requeued"),
     "restart": ("drain.",),
 }
+IN_A_ROW = (1, 2, 3)
 # Points that a load as short as this may never meet: an end of a record.
 MAY_BE_MET = {"ledger.erased"}
 # Every point that the load must meet: a point that is gone or misspelt is a failure.
-POINTS = """
-ring.reserving ring.reserved ring.publishing ring.published ring.retired ring.freed
-ledger.attaching ledger.attached ledger.publishing ledger.published ledger.appending
-ledger.appended ledger.finishing ledger.finished ledger.progress upload.chunk
-put_fd.received put_fd.answering
-dispatch.recorded mailbox.written mailbox.published dispatch.sent cancel.sent
-client.told decode.sent decode.replied ack.sent
-hello.received resume.sent death.received death.requeued reap.received reap.freed
-decode.lost decode.requeued drain.received drain.telling
-takeover.received recovery.workers recovery.record recovery.pixels recovery.freed recovery.ready
-worker.broker_lost worker.hello worker.hello_sent worker.resumed worker.dispatch worker.opened
-worker.stepped worker.reported worker.acknowledged worker.cancelled
-decoder.job decoder.child decoder.row decoder.decoded decoder.reply
-""".split()
+POINTS = [point for point in points_of_table() if point not in MAY_BE_MET]
 
 SHORT = (f"step_deadline_ms = {patient_ms(1000)}\nidle_deadline_ms = {patient_ms(1000)}\n"
          f"broker_deadline_ms = {patient_ms(1000)}\n"
@@ -67,7 +57,7 @@ SHORT_STOP_LIMIT_S = patient(30)  # with deadlines as these, a stopped process h
 class Round:
     """A daemon, a client, and what is checked after each load."""
 
-    def __init__(self, bin_dir, rng, stop_s, deadline_s):
+    def __init__(self, bin_dir, rng, stop_s, deadline_s, has_stops):
         self.rng = rng
         self.stop_s = stop_s
         self.restart = None  # `facet restart` of a worker, while it runs
@@ -75,7 +65,7 @@ class Round:
         if deadline_s:
             deadlines = "".join(f"{name}_deadline_ms = {round(deadline_s * 1000)}\n"
                                 for name in ("step", "idle", "broker"))
-        elif not stop_s:
+        elif has_stops and not stop_s:  # who waits to be killed must not look hung before
             deadlines = SHORT
         self.daemon = Daemon(bin_dir, workers=2, worker="echo.token_us = 3000\ncredits = 4",
                              supervisor="restart_backoff_ms = 50\nrestart_backoff_max_ms = 200\n" +
@@ -105,11 +95,18 @@ class Round:
             return sum(w["state"] == "ready" for w in workers) == 2
         wait_until(ready, 60, "both workers ready")
 
-    def run_load(self, on_turn):
+    def short_load(self):
         rng = self.rng
-        requests = [Request(f"question {rng.random()}", rng.choices(self.images, k=i % 3),
-                            {"max_tokens": rng.randint(1, 60), "seed": rng.randrange(1 << 60)})
-                    for i in range(12)]
+        return [Request(f"question {rng.random()}", rng.choices(self.images, k=i % 3),
+                        {"max_tokens": rng.randint(1, 60), "seed": rng.randrange(1 << 60)})
+                for i in range(12)]
+
+    def long_load(self, num_tokens):
+        return [Request(f"question {self.rng.random()}", self.rng.choices(self.images, k=1 + i % 2),
+                        {"max_tokens": num_tokens, "ignore_eos": True}) for i in range(10)]
+
+    def run_load(self, on_turn, requests=None):
+        requests = requests or self.short_load()
         # Without an image: a worker sees the pixels of one retired before it is told.
         cancelled = Request("cancel me", [], {"max_tokens": 12000, "ignore_eos": True})
         asked = [0.0]
@@ -138,6 +135,10 @@ class Round:
     def is_at_work(self):
         """There is a record that a next broker would find."""
         return any(r.accepted and not r.finished for r in self.client.requests.values())
+
+    def has_images_at_work(self):
+        return any(r.accepted and r.images and not r.finished
+                   for r in self.client.requests.values())
 
     def let_happen(self, what):
         """Ends a process, or has a worker restarted by an operator, which goes on meanwhile."""
@@ -218,6 +219,39 @@ class Round:
         self.assert_whole()
         return bool(deeds["caught"])
 
+    def catch_in_a_row(self, point, nth, times, num_tokens):
+        """Whoever comes to this point of a recovery is killed there, `times` times in a row, before
+        the images that were in flight have their answers. Returns how often it was."""
+        deeds = {"caught": 0, "again": 0.0}
+        self.table.arm(point, nth)
+
+        def turn():
+            if deeds["caught"] == times or not self.has_images_at_work():
+                return
+            pid = self.table.caught(point)
+            if pid:
+                try:
+                    os.kill(pid, signal.SIGKILL)
+                except ProcessLookupError:
+                    pass  # its supervisor was faster
+                self.table.release(point)
+                deeds["caught"] += 1
+                if deeds["caught"] < times:
+                    self.table.arm(point, 1)
+                # A broker that died there has a successor, which comes there by itself.
+                is_broker = not point.startswith("worker.")
+                deeds["again"] = time.monotonic() + patient(2.0) if is_broker else 0.0
+            elif time.monotonic() > deeds["again"] and self.daemon.pids("facet-broker"):
+                if deeds["again"]:  # not met after the last one
+                    self.table.release(point)
+                    self.table.arm(point, 1)
+                deeds["again"] = time.monotonic() + patient(2.0)
+                self.let_happen("broker")
+
+        self.run_load(turn, self.long_load(num_tokens))
+        self.table.release(point)
+        self.assert_whole()
+        return deeds["caught"]
 
     def catch_broker(self, request, point, deed):
         """Waits until the broker is at the point with the one request there is; then `deed`."""
@@ -255,10 +289,59 @@ class Round:
         self.assert_whole()
 
 
+def shares_of(rounds, num_daemons):
+    """What each daemon plays. Kills and stops have daemons of their own, where they can: only stops
+    need deadlines that end soon who does not run."""
+    kinds = [[r for r in rounds if r[1] == "kill"], [r for r in rounds if r[1] != "kill"]]
+    kinds = [kind for kind in kinds if kind]
+    if num_daemons < len(kinds):
+        kinds = [rounds]
+    shares = []
+    left = num_daemons
+    for kind in kinds:  # of two, kills are done sooner
+        count = left if kind is kinds[-1] else max(1, left // 3)
+        left -= count
+        shares += [kind[i::count] for i in range(min(count, len(kind)))]
+    return shares
+
+
+def play_round(current, point, action, times):
+    started = time.monotonic()
+    nth = current.rng.choice([1, 1, 2, 3, 5])
+    is_caught = False
+    for attempt in range(1 + ATTEMPTS):
+        if times == 0:
+            is_caught = current.catch(point, action, nth)
+        else:  # the more time it has, the longer the work lasts
+            is_caught = current.catch_in_a_row(point, nth, times, 200 << attempt) == times
+        if is_caught:
+            break
+        nth = 1
+    print(f"{action:5} {point:22} hit {nth}{f', {times} in a row' if times else ''}: "
+          f"{'ok' if is_caught else 'NOT MET'}, {time.monotonic() - started:.1f} s", flush=True)
+    assert is_caught, f"{point} was not met"
+
+
+def rounds_of(options, rng):
+    """(point, action, how often in a row; 0: not where a recovery is met)"""
+    points = options.points.split(",") if options.points else POINTS
+    wanted = [int(word) for word in options.in_a_row.split(",") if word]
+    rounds = []
+    for point in points:
+        for action in options.actions.split(","):
+            if action == "kill" and point.startswith(AFTER_A["broker"]):
+                rounds += [(point, action, n) for n in wanted or [rng.choice(IN_A_ROW)]]
+            else:
+                rounds.append((point, action, 0))
+    return rounds
+
+
 def play(options, seed, rounds, is_first):
     """Some of the rounds, one after the other, with a daemon of their own."""
     random.seed(seed)
-    current = Round(options.bin_dir, random.Random(seed), options.stop_s, options.deadline_s)
+    has_stops = any(action == "stop" for _, action, _ in rounds)
+    current = Round(options.bin_dir, random.Random(seed), options.stop_s, options.deadline_s,
+                    has_stops)
     try:
         # All that can happen happens, so that all points have a name.
         missing = POINTS
@@ -270,19 +353,8 @@ def play(options, seed, rounds, is_first):
                 break
         unknown = [point for point in met if point not in POINTS and point not in MAY_BE_MET]
         assert not missing and not unknown, f"never met: {missing}, not listed: {unknown}"
-        for point, action in rounds:
-            started = time.monotonic()
-            nth = current.rng.choice([1, 1, 2, 3, 5])
-            is_caught = current.catch(point, action, nth)
-            for _ in range(ATTEMPTS):
-                if is_caught:
-                    break
-                nth = 1
-                is_caught = current.catch(point, action, nth)
-            print(f"{action:5} {point:22} hit {nth}: "
-                  f"{'ok' if is_caught else 'NOT MET'}, {time.monotonic() - started:.1f} s",
-                  flush=True)
-            assert is_caught, f"{point} was not met"
+        for point, action, times in rounds:
+            play_round(current, point, action, times)
         if is_first and not options.points:
             current.record_that_ends_brokers()
             print("a record that ends brokers is quarantined, one that was there is not",
@@ -304,16 +376,15 @@ def main():
     parser.add_argument("--actions", default="kill,stop")
     parser.add_argument("--stop-s", type=float, default=0.0)
     parser.add_argument("--deadline-s", type=float, default=0.0)
+    parser.add_argument("--in-a-row", default="")
     parser.add_argument("--daemons", type=int, default=3)
     options = parser.parse_args()
     seed = options.seed or random.SystemRandom().randrange(1 << 30)
     print(f"seed {seed} (FACET_SEED)", flush=True)
     pool_client.SILENCE_S = 1.5  # comes back sooner than a user's client
-    points = options.points.split(",") if options.points else POINTS
-    rounds = [(point, action) for point in points for action in options.actions.split(",")]
+    rounds = rounds_of(options, random.Random(seed))
     players = []
-    for number in range(min(options.daemons, len(rounds))):
-        mine = rounds[number::options.daemons]
+    for number, mine in enumerate(shares_of(rounds, options.daemons)):
         players.append(multiprocessing.Process(
             target=play, args=(options, seed + number, mine, number == 0)))
         players[-1].start()

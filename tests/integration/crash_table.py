@@ -1,10 +1,22 @@
 """The test's side of tests/crash_points/crash_point.cc: catches a process at a named place."""
 
 import mmap
+import os
+import re
 import struct
 
 ENTRIES = 128
 ENTRY = struct.Struct("<64sIIQQII")  # name, taken, is_named, hits, armed, waiting, go
+
+
+TABLE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "../crash_points/README.md")
+
+
+def points_of_table():
+    """The names in the rows of the list; that it is complete is a test of style."""
+    with open(TABLE, encoding="utf-8") as file:
+        rows = [line for line in file if line.startswith("|")]
+    return list(dict.fromkeys(re.findall(r"`([a-z_]+\.[a-z_]+)`", "".join(rows))))
 
 
 class CrashTable:

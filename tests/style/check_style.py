@@ -82,6 +82,8 @@ class Checker:
         self.root = root
         self.offences = []
         self.includes = {}  # path -> [(line, included path)], for the search for cycles
+        self.crash_points = {}  # name -> [(path, line)] where the programs have it
+        self.named_points = {}  # name -> line of the table that has it
 
     def offend(self, path, line, text):
         self.offences.append((path, line, text))
@@ -102,9 +104,13 @@ class Checker:
             self.check_text(path, text)
             if path.endswith(CODE):
                 self.check_code(path, room, text)
+                self.find_crash_points(path, room, text)
+            if path == rules.CRASH_POINT_TABLE:
+                self.read_crash_point_table(text)
         for room in sorted(rooms - {"tests"}):
             self.check_room(room)
         self.check_cycles()
+        self.check_crash_points()
         return sorted(self.offences)
 
     def check_rules(self):
@@ -197,6 +203,30 @@ class Checker:
             self.offend(room, 0, "a room that tests/style/rules.py does not know")
         if not os.path.exists(os.path.join(self.root, room, "README.md")):
             self.offend(room, 0, "no README.md")
+
+    def find_crash_points(self, path, room, text):
+        if room == "tests":
+            return
+        for found in re.finditer(r'\bFACET_CRASH_POINT\("([^"]*)"\)', text):
+            line = text.count("\n", 0, found.start()) + 1
+            self.crash_points.setdefault(found.group(1), []).append((path, line))
+
+    def read_crash_point_table(self, text):
+        for number, line in enumerate(text.split("\n"), 1):
+            if line.startswith("|"):
+                for name in re.findall(r"`([a-z_]+\.[a-z_]+)`", line):
+                    self.named_points.setdefault(name, number)
+
+    def check_crash_points(self):
+        """Each has its place in the table, and the table names no other."""
+        for name, places in self.crash_points.items():
+            if name not in self.named_points:
+                self.offend(*places[0], f"crash point {name} is not in {rules.CRASH_POINT_TABLE}")
+            for path, line in places[1:]:
+                self.offend(path, line, f"crash point {name} is in {places[0][0]}, too")
+        for name, line in self.named_points.items():
+            if name not in self.crash_points:
+                self.offend(rules.CRASH_POINT_TABLE, line, f"no program has crash point {name}")
 
     def check_cycles(self):
         """Depth first over headers; a way back to a file on the way is a cycle."""

@@ -103,6 +103,17 @@ class Rules(unittest.TestCase):
             self.assert_found(":2: \"", {"common/base/README.md": f"# A\n{text}\n"},
                               readmes=False)
 
+    def test_crash_points(self):
+        table = "tests/crash_points/README.md"
+        source = 'void f() {\n  FACET_CRASH_POINT("ring.here");\n}\n'
+        row = {table: "`elsewhere.named`\n| a step | `ring.here` |\n"}
+        self.assertEqual(self.offences({"common/shm/a.cc": source} | row), [])
+        self.assert_found("a.cc:2: crash point ring.here is not in",
+                          {"common/shm/a.cc": source, table: "`ring.here`\n"})
+        self.assert_found("README.md:2: no program has crash point ring.here", row)
+        self.assert_found("b.cc:2: crash point ring.here is in common/shm/a.cc, too",
+                          {"common/shm/a.cc": source, "common/shm/b.cc": source} | row)
+
     def test_files(self):
         self.assert_found("no #pragma once", {"common/base/a.h": "int a;\n"})
         self.assert_found("lower_snake_case", {"common/base/Aa.cc": "int a;\n"})

@@ -99,6 +99,9 @@ BANNED_WORDS = {
         "name the thing, not an address",
 }
 
+# Every FACET_CRASH_POINT stands in a row of this table, and every point of the table in a program.
+CRASH_POINT_TABLE = "tests/crash_points/README.md"
+
 MAX_LINE_COLUMNS = 100
 MAX_FILE_LINES = 500
 MAX_MAIN_LINES = 40
