@@ -248,30 +248,63 @@ class Readers(PoolTest):
 class Clock(PoolTest):
     shim = None
 
+    def batch(self, daemon, folder, env):
+        return self.start_facet("batch", os.path.join(folder, "pictures"), "-p", "Describe it.",
+                                "--max-tokens", "60", "--socket", daemon.socket_path, "-o",
+                                os.path.join(folder, "out.jsonl"), env=dict(os.environ, **env))
+
     def test_wall_clock_that_jumps_an_hour_to_and_fro(self):
-        """Deadlines, keepalives, progress and back-off go by clocks that nobody sets."""
+        """Deadlines, keepalives, progress, back-off, what is kept for a while and the client
+        library go by clocks that nobody sets; so does a batch that is killed and goes on."""
         folder = tempfile.mkdtemp(prefix="facet-clock-")
         self.addCleanup(shutil.rmtree, folder)
         offset = os.path.join(folder, "offset")
         with open(offset, "wb") as file:
             file.write(bytes(8))
+        env = {"LD_PRELOAD": self.shim, "FACET_CLOCK_OFFSET": offset}
         daemon, client = self.pool(
-            env={"LD_PRELOAD": self.shim, "FACET_CLOCK_OFFSET": offset}, workers=2,
-            worker="echo.token_us = 10000", broker="request_deadline_s = 60",
+            env=env, workers=2,
+            worker="echo.token_us = 10000", broker="request_deadline_s = 60\nrecord_ttl_s = 600",
             supervisor=f"step_deadline_ms = {patient_ms(5000)}")
         rng = random.Random(SEED)
         jumps = []
+        images = mixed_images(SEED, 20)
+        os.mkdir(os.path.join(folder, "pictures"))
+        write_folder(os.path.join(folder, "pictures"), images)
+        batches = [self.batch(daemon, folder, env)]
+        # Its images come some jumps before its question.
+        late = Request("late", images[:2], {"max_tokens": 5})
+        client.put_images(late)
 
         def jump():
+            if len(jumps) == 4 and late.id not in client.requests:
+                client.attach(late, 0)
+            if len(jumps) > 8 and len(batches) == 1:
+                batches[0].kill()
+                batches[0].wait()
+                batches.append(self.batch(daemon, folder, env))
             if not jumps or time.monotonic() > jumps[-1] + 0.1:
                 jumps.append(time.monotonic())
                 with open(offset, "r+b") as file:
                     file.write(rng.choice([-3600, 0, 3600, 86400 * 400]).to_bytes(
                         8, sys.byteorder, signed=True))
-        images = mixed_images(SEED, 20)
         requests = [Request(f"{i}", [images[i % 20]], {"max_tokens": 60, "ignore_eos": True})
                     for i in range(150)]
         client.run(requests, in_flight=30, on_turn=jump)
+        client.poll_until(lambda: late.finished, 20)
+        self.assert_answer(late)
+        while batches[1].poll() is None:
+            client.poll(0.02)
+            jump()
+        self.assertEqual(batches[1].returncode, 0, batches[1].stdout.read())
+        rows = lines_of(os.path.join(folder, "out.jsonl"))
+        self.assertEqual(len({row["image"] for row in rows}), 20)
+        self.assertEqual((len(rows), [row for row in rows if row.get("error")]), (20, []))
+        again = Request(requests[0].prompt, requests[0].images, requests[0].params,
+                        id=requests[0].id)  # finished long ago, by the wall clock
+        client.attach(again, 0)
+        client.poll_until(lambda: again.finished, 20)
+        self.assert_answer(again)
         for request in requests:
             self.assert_answer(request)
             self.assertEqual(request.done["attempts"], 1)
@@ -279,6 +312,7 @@ class Clock(PoolTest):
         status = client.status()
         self.assertEqual(sum(w["deaths"] for w in status["workers"]), 0)
         self.assertEqual((status["epoch"], client.num_resubmits), (1, 0))
+        self.assertEqual(status["counters"]["decode_retries"], 0)
         self.assertGreater(len(jumps), 10)
         os.kill(daemon.workers()[0], 9)  # a line in the log, to see that the shim is at work
         self.wait_ready(client, 2)
