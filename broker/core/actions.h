@@ -20,7 +20,7 @@ struct SendClient {
 struct SendDispatch {
   std::uint32_t worker = 0;
   std::uint64_t incarnation = 0;
-  Dispatch dispatch;
+  DispatchOrder dispatch;
 };
 
 struct SendCancel {

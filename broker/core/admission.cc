@@ -178,8 +178,9 @@ std::optional<Refused> accept(CoreState& s, ClientGenerate& generate,
   r.child_faults.resize(r.images.size());
   r.owner = generate.client;
   r.user = generate.user;
-  r.body = std::move(body);
-  r.prompt_estimate = estimate_prompt(s, r);
+  r.max_tokens = spec.max_tokens;
+  r.logprobs_per_token = spec.logprobs_per_token;
+  r.prompt_estimate = estimate_prompt(s, body, r.images);
   Client& owner = client_of(s, generate.client);
   ++owner.requests;
   owner.bytes += r.owner_bytes;
@@ -193,10 +194,11 @@ std::optional<Refused> accept(CoreState& s, ClientGenerate& generate,
 
 }  // namespace
 
-std::uint64_t estimate_prompt(const CoreState& s, const Request& r) {
+std::uint64_t estimate_prompt(const CoreState& s, const GenerateRequest& request,
+                              std::span<const LedgerImage> images) {
   const ModelFacts* facts = s.facts ? &*s.facts : nullptr;
-  std::uint64_t tokens = estimate_text_tokens(r.body);
-  for (const LedgerImage& image : r.images) {
+  std::uint64_t tokens = estimate_text_tokens(request);
+  for (const LedgerImage& image : images) {
     tokens += estimate_image_tokens(image.width, image.height, facts);
   }
   return tokens;

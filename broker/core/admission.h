@@ -9,6 +9,7 @@ namespace facet::core {
 void handle_generate(CoreState& s, ClientGenerate generate);
 
 // What dispatch expects the request to cost, and the queue key's group; also used by recovery.
-std::uint64_t estimate_prompt(const CoreState& s, const Request& r);
+std::uint64_t estimate_prompt(const CoreState& s, const GenerateRequest& request,
+                              std::span<const LedgerImage> images);
 
 }  // namespace facet::core

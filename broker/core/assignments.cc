@@ -10,7 +10,7 @@
 namespace facet::core {
 
 std::uint64_t remaining_tokens(const CoreState& s, const Request& r) {
-  return r.body.sampling.max_tokens - s.ledger.num_tokens(r.record);
+  return r.max_tokens - s.ledger.num_tokens(r.record);
 }
 
 Assignment& add_assignment(CoreState& s, Worker& worker, const AssignmentKey& key,

@@ -56,7 +56,8 @@ struct QueueKey {
 
 struct Request {
   RequestId id;
-  GenerateRequest body;  // with the server's defaults filled in
+  std::uint32_t max_tokens = 0;  // with the server's default
+  std::uint32_t logprobs_per_token = 0;
   std::uint32_t record = 0;
   std::uint64_t body_hash_high = 0;
   std::uint64_t body_hash_low = 0;
@@ -84,7 +85,7 @@ struct Request {
   UserId user = 0;        // the same, for as long as it is unfinished
   std::uint64_t owner_bytes = 0;
   std::uint64_t record_bytes = 0;
-  std::uint64_t queued_tokens = 0;  // what it counts for in CoreState::queued_tokens
+  std::uint64_t queued_tokens = 0;    // what it counts for in CoreState::queued_tokens
   std::vector<ClientToken> watchers;  // clients with a cursor over it
 
   bool is_suspect() const { return progress.strikes > 0; }
@@ -113,7 +114,7 @@ struct Worker {
   std::map<AssignmentKey, Assignment> assignments;
   std::optional<WorkerHello> early_hello;  // came before the supervisor's word of its start
   bool has_stepped = false;
-  bool is_former = false;  // served a former broker and has not said hello to this one
+  bool is_former = false;              // served a former broker and has not said hello to this one
   std::vector<LeaseId> former_leases;  // which it may still read, until it says
   std::uint32_t steps_unacked = 0;
   bool is_told_to_end = false;  // drained
@@ -209,10 +210,10 @@ struct CoreState {
   Timers backoff_timers;
   std::uint64_t next_sequence = 1;
   std::map<UserId, User> users;
-  std::uint64_t round = 0;          // that dispatch has reached
-  std::uint64_t queued_tokens = 0;  // that queued requests are expected to take
-  core::SpeedMeter throughput;      // of all workers together
-  double taken_of_expected = 1.0;   // of its tokens, by an answer
+  std::uint64_t round = 0;                    // that dispatch has reached
+  std::uint64_t queued_tokens = 0;            // that queued requests are expected to take
+  core::SpeedMeter throughput;                // of all workers together
+  double taken_of_expected = 1.0;             // of its tokens, by an answer
   std::array<std::uint32_t, 2> num_queued{};  // by priority: accepted, not at a worker
   std::uint32_t num_running = 0;
   std::uint32_t num_unfinished = 0;
@@ -237,7 +238,7 @@ struct CoreState {
   core::DispatchTurns turns;
   std::map<std::pair<std::uint32_t, std::uint64_t>, Grave> graves;  // worker, incarnation
   std::optional<ModelFacts> facts;
-  std::optional<std::uint32_t> exposed;  // the worker that a suspect runs on
+  std::optional<std::uint32_t> exposed;                  // the worker that a suspect runs on
   std::unordered_map<RequestId, LeaseId> former_pixels;  // found in the ring, for former workers
   Nanos hello_deadline = 0;                              // of former workers; 0 = none is awaited
 

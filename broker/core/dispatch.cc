@@ -34,15 +34,17 @@ std::vector<WorkerLoad> loads_of(const CoreState& s) {
   return loads;
 }
 
-Dispatch dispatch_message(CoreState& s, const Request& r) {
-  Dispatch dispatch;
+DispatchOrder dispatch_order(CoreState& s, const Request& r) {
+  const RecordView record = s.ledger.view(r.record);
+  DispatchOrder dispatch;
+  dispatch.id = r.id;
   dispatch.attempt = r.progress.attempts;
-  dispatch.request = r.body;
-  dispatch.request.deadline_ms = static_cast<std::uint32_t>(
+  dispatch.body = record.body;
+  dispatch.max_tokens = r.max_tokens;
+  dispatch.deadline_ms = static_cast<std::uint32_t>(
       std::clamp<Nanos>((r.deadline - s.now) / kMillisecond, 1, UINT32_MAX));
-  const auto committed = s.ledger.token_ids(r.record);
   if (rule_holds(Rule::kCommittedCarried)) {
-    dispatch.committed.assign(committed.begin(), committed.end());
+    dispatch.committed.assign(record.token_ids.begin(), record.token_ids.end());
   }
   if (r.pixels == 0) return dispatch;
   const Lease& lease = s.leases.at(r.pixels);
@@ -74,7 +76,7 @@ void dispatch_to(CoreState& s, Request& r, std::uint32_t index, bool solo) {
   assignment.is_solo = solo;
   ++s.counters.dispatches;
   if (r.progress.attempts > 1) ++s.counters.retried;
-  s.out.push_back(SendDispatch{index, worker.status.incarnation, dispatch_message(s, r)});
+  s.out.push_back(SendDispatch{index, worker.status.incarnation, dispatch_order(s, r)});
   if (!rule_holds(Rule::kPixelsHeldAtWorker) && r.pixels != 0) {
     unhold_lease(s, r.pixels);
     release_pixels(s, r);

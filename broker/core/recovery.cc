@@ -27,6 +27,8 @@ Request request_of(const RecordView& view) {
   r.accepted = view.accepted;
   r.deadline = view.deadline;
   r.progress = view.progress;
+  r.max_tokens = view.max_tokens;
+  r.logprobs_per_token = view.logprobs_per_token;
   r.images.assign(view.images.begin(), view.images.end());
   r.child_faults.resize(r.images.size());
   r.user = view.user;
@@ -60,16 +62,11 @@ void recover_unfinished(CoreState& s, const Takeover& takeover, const RecordView
   FACET_CRASH_POINT("recovery.record");
   const bool is_quarantined = r.progress.broker_strikes >= kMostBrokerStrikes;
   const Status images = adopt_images(s, r);
-  auto body = is_quarantined ? Result<GenerateRequest>(GenerateRequest{})
-                             : s.seams.parse_request(view.body);
-  if (body) {
-    r.body = std::move(*body);
-    r.body.id = r.id;
-    r.body.next_index = 0;
-    r.body.sampling.max_tokens = view.max_tokens;  // the default of the day it was accepted
-  }
-  r.key = {take_round(s, r.user, r.body.priority), r.body.priority, s.next_sequence++};
-  r.prompt_estimate = estimate_prompt(s, r);
+  const auto request = is_quarantined ? Result<GenerateRequest>(GenerateRequest{})
+                                      : s.seams.parse_request(view.body);
+  const Priority priority = request ? request->priority : Priority::kInteractive;
+  r.key = {take_round(s, r.user, priority), priority, s.next_sequence++};
+  if (request) r.prompt_estimate = estimate_prompt(s, *request, r.images);
   Request& added = add_request(s, std::move(r));
   ++s.counters.recovered;
   start_timer(s, added, added.deadline);
@@ -77,8 +74,9 @@ void recover_unfinished(CoreState& s, const Takeover& takeover, const RecordView
     ++s.counters.quarantined;
     fail(s, added, Code::kQuarantined,
          std::to_string(added.progress.broker_strikes) + " brokers ended while they handled it");
-  } else if (!body) {
-    fail(s, added, Code::kInternal, "the request's record cannot be read: " + body.error().message);
+  } else if (!request) {
+    fail(s, added, Code::kInternal,
+         "the request's record cannot be read: " + request.error().message);
   } else if (!images) {
     fail(s, added, Code::kInternal, "the request's images are lost: " + images.error().message);
   } else {

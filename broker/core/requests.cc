@@ -25,7 +25,7 @@ void enter_queue(CoreState& s, Request& r) {
   ++s.num_queued[static_cast<int>(r.key.priority)];
   ++user_of(s, r.user).queued;
   const std::uint64_t done = s.ledger.num_tokens(r.record);
-  const std::uint64_t asked = r.body.sampling.max_tokens;
+  const std::uint64_t asked = r.max_tokens;
   r.queued_tokens = r.prompt_estimate + (asked > done ? asked - done : 0);
   s.queued_tokens += r.queued_tokens;
 }
@@ -149,7 +149,7 @@ void finish(CoreState& s, Request& r, Ending ending) {
   uncount_request(s, r);
   if (ending.reason == FinishReason::kStop || ending.reason == FinishReason::kLength) {
     learn_length(s, r.prompt_estimate + s.ledger.num_tokens(r.record),
-                 r.prompt_estimate + r.body.sampling.max_tokens);
+                 r.prompt_estimate + r.max_tokens);
   }
   release_owner(s, r);
   count_completion(s, ending);

@@ -51,7 +51,7 @@ Taken take_tokens(CoreState& s, std::uint32_t index, Request& r, Assignment& ass
     }
     s.counters.duplicate_tokens += known;
   }
-  const std::size_t width = r.body.sampling.logprobs_per_token();
+  const std::size_t width = r.logprobs_per_token;
   if (update.logprobs.size() != width * update.token_ids.size()) {
     why = std::to_string(update.logprobs.size()) + " logprobs of " +
           std::to_string(update.token_ids.size()) + " tokens, " + std::to_string(width) +

@@ -96,7 +96,8 @@ std::optional<Event> WorkerPort::send(const SendAck& action, Nanos now) {
 }
 
 std::optional<Event> WorkerPort::send(const SendDispatch& action, Nanos now) {
-  return send(action.worker, action.incarnation, encode_message(action.dispatch), now);
+  encode_message(action.dispatch, encoded_);
+  return send(action.worker, action.incarnation, encoded_, now);
 }
 
 std::optional<Event> WorkerPort::send(const SendCancel& action, Nanos now) {

@@ -82,6 +82,7 @@ class WorkerPort {
   std::vector<Peer> peers_;  // of each worker
   const std::uint64_t epoch_;
   std::vector<Lost> lost_;  // those that could not be told, in the order of their time; few
+  std::string encoded_;     // the last dispatch
   std::uint64_t malformed_ = 0;
   LogLimiter log_limiter_{10, kSecond};
 };

@@ -162,13 +162,13 @@ std::string encode_message(const Done& done) {
     map.id(done.id);
     map.text("finish_reason", finish_reason_name(done.reason));
     map.text("text", done.text);
-    wire::MapWriter usage(map.at("usage"), 4);
+    wire::MapWriter usage = map.map("usage", 4);
     usage.uint("prompt_tokens", done.usage.prompt_tokens);
     usage.uint("image_tokens", done.usage.image_tokens);
     usage.uint("completion_tokens", done.usage.completion_tokens);
     usage.uint("cached_tokens", done.usage.cached_tokens);
     map.uint("attempts", done.attempts);
-    wire::MapWriter timings(map.at("timings"), 3);
+    wire::MapWriter timings = map.map("timings", 3);
     timings.number("dispatched_ms", done.timings.dispatched_ms);
     timings.number("first_token_ms", done.timings.first_token_ms);
     timings.number("total_ms", done.timings.total_ms);

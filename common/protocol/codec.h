@@ -52,7 +52,8 @@ std::string encode_message(const Done&);
 std::string encode_message(const Keepalive&);
 std::string encode_message(const StatusReply&);
 
-std::string encode_message(const Dispatch&);
+// Into `bytes`, whose memory is used again: no dispatch waits for the allocator.
+void encode_message(const DispatchOrder&, std::string& bytes);
 std::string encode_message(const CancelSequence&);
 std::string encode_message(const Drain&);
 std::string encode_message(const Resume&);

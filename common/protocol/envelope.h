@@ -19,16 +19,23 @@ void refuse_type(MapReader& map, std::string_view type);
 // kCorrupt: what a broker or worker sent cannot be its own doing on purpose.
 Error as_corrupt(const Error& error);
 
-// `v`, `type` and `keys` more, which `fill` writes.
+// `v`, `type` and `keys` more, which `fill` writes; appended to `bytes`.
 template <class Fill>
-std::string encode(std::string_view type, std::uint32_t keys, Fill fill) {
-  StringSink sink;
+void encode(std::string& bytes, std::string_view type, std::uint32_t keys, Fill fill) {
+  StringSink sink{bytes};
   Packer pack(sink);
   MapWriter map(pack, keys + 2);
   map.uint("v", kProtocolVersion);
   map.text("type", type);
   fill(map);
-  return std::move(sink.bytes);
+}
+
+template <class Fill>
+std::string encode(std::string_view type, std::uint32_t keys, Fill fill) {
+  std::string bytes;
+  bytes.reserve(kUsualBytes);
+  encode(bytes, type, keys, fill);
+  return bytes;
 }
 
 }  // namespace facet::wire

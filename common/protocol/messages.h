@@ -89,9 +89,9 @@ struct StatusQuery {};
 
 struct Accepted {
   RequestId id;
-  std::uint32_t queue_position = 0;  // requests ahead of it that no worker has yet
-  std::uint32_t num_tokens = 0;      // tokens already committed (a client that came back)
-  std::uint64_t epoch = 0;           // the life of the broker that says so
+  std::uint32_t queue_position = 0;          // requests ahead of it that no worker has yet
+  std::uint32_t num_tokens = 0;              // tokens already committed (a client that came back)
+  std::uint64_t epoch = 0;                   // the life of the broker that says so
   std::optional<std::uint32_t> eta_ms = {};  // until a worker begins with it; estimated, if at all
 };
 
@@ -159,11 +159,23 @@ struct ImageDescriptor {
   std::uint64_t content_hash_low = 0;
 };
 
+// A dispatch as the broker says it: the request goes on encoded, as the ledger has it.
+struct DispatchOrder {
+  RequestId id;
+  std::uint32_t attempt = 0;
+  std::string body;               // encode_request_body()
+  std::uint32_t max_tokens = 0;   // of `body`, or the default of the day it was accepted
+  std::uint32_t deadline_ms = 0;  // what is left of it
+  std::vector<ImageDescriptor> images;
+  std::vector<std::int32_t> committed;  // tokens of earlier attempts: the answer goes on after them
+};
+
+// The same as the worker reads it.
 struct Dispatch {
   std::uint32_t attempt = 0;
   GenerateRequest request;
   std::vector<ImageDescriptor> images;
-  std::vector<std::int32_t> committed;  // tokens of earlier attempts: the answer goes on after them
+  std::vector<std::int32_t> committed;
 };
 
 struct CancelSequence {

@@ -112,8 +112,11 @@ void read_params(MapReader& map, SamplingParams& params) {
   }
 }
 
-void write_params(Packer& pack, const SamplingParams& params) {
-  MapWriter map(pack, 11 + (params.max_tokens != 0 ? 1 : 0) + (params.logprobs ? 1 : 0));
+std::uint32_t num_keys(const SamplingParams& params) {
+  return 11 + (params.max_tokens != 0 ? 1 : 0) + (params.logprobs ? 1 : 0);
+}
+
+void write_params(MapWriter map, const SamplingParams& params) {
   if (params.max_tokens != 0) map.uint("max_tokens", params.max_tokens);
   map.uint("min_tokens", params.min_tokens);
   map.number("temperature", params.temperature);
@@ -129,14 +132,14 @@ void write_params(Packer& pack, const SamplingParams& params) {
   if (params.logprobs) map.uint("logprobs", *params.logprobs);
 }
 
-void write_messages(Packer& pack, const std::vector<Message>& messages) {
-  pack.pack_array(static_cast<std::uint32_t>(messages.size()));
+void write_messages(MapWriter& request, const std::vector<Message>& messages) {
+  request.array("messages", messages.size());
   for (const Message& message : messages) {
-    MapWriter map(pack, 2);
+    MapWriter map = request.item(2);
     map.text("role", message.role);
-    map.at("content").pack_array(static_cast<std::uint32_t>(message.content.size()));
+    map.array("content", message.content.size());
     for (const ContentPart& part : message.content) {
-      MapWriter inner(pack, 2);
+      MapWriter inner = map.item(2);
       const bool is_text = part.kind == ContentPart::Kind::kText;
       inner.text("type", is_text ? "text" : "image");
       is_text ? inner.text("text", part.text) : inner.uint("image", part.image);
@@ -147,9 +150,9 @@ void write_messages(Packer& pack, const std::vector<Message>& messages) {
 }  // namespace
 
 void write_request_body(MapWriter& map, const GenerateRequest& request) {
-  write_messages(map.at("messages"), request.messages);
+  write_messages(map, request.messages);
   map.uint("images", request.num_images);
-  write_params(map.at("params"), request.sampling);
+  write_params(map.map("params", num_keys(request.sampling)), request.sampling);
   map.uint("deadline_ms", request.deadline_ms);
   map.text("priority", request.priority == Priority::kBatch ? "batch" : "interactive");
 }
@@ -184,11 +187,12 @@ void read_request_body(MapReader& map, GenerateRequest& request) {
 }  // namespace wire
 
 std::string encode_request_body(const GenerateRequest& request) {
-  wire::StringSink sink;
+  std::string bytes;
+  wire::StringSink sink{bytes};
   wire::Packer pack(sink);
   wire::MapWriter map(pack, wire::kRequestBodyKeys);
   wire::write_request_body(map, request);
-  return std::move(sink.bytes);
+  return bytes;
 }
 
 Result<GenerateRequest> decode_request_body(std::string_view body) {

@@ -57,7 +57,7 @@ class Gauge : public msgpack::null_visitor {
     --depth_;
     return true;
   }
-  bool refuse(std::string problem) {
+  [[gnu::cold]] bool refuse(std::string problem) {
     problem_ = std::move(problem);
     return false;
   }

@@ -60,7 +60,7 @@ class MapReader {
   const msgpack::object_array* array(std::string_view key, Need need, std::size_t max_items);
   const msgpack::object* any(std::string_view key, Need need);  // string or array or whatever
 
-  void fail(Code code, std::string_view key, const std::string& what);
+  [[gnu::cold]] void fail(Code code, std::string_view key, const std::string& what);
   bool failed() const { return error_.has_value(); }
   const Path& path() const { return path_; }
   std::optional<Error>& error() { return error_; }

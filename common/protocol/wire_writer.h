@@ -1,4 +1,7 @@
 // MapWriter: a msgpack map, key by key, into a string.
+//
+// Not inline: a message is mostly written after a sleep, when each line of code comes from memory,
+// and a packer inlined at every key is ten times as much of it.
 #pragma once
 
 #include <bit>
@@ -6,6 +9,7 @@
 #include <msgpack.hpp>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "common/base/request_id.h"
 #include "common/protocol/messages.h"
@@ -13,59 +17,39 @@
 namespace facet::wire {
 
 struct StringSink {  // what msgpack::packer writes to
-  std::string bytes;
-  void write(const char* data, std::size_t size) { bytes.append(data, size); }
+  std::string& bytes;
+  void write(const char* data, std::size_t size);
 };
+inline constexpr std::size_t kUsualBytes = 1000;  // most messages need no second allocation
 
 using Packer = msgpack::packer<StringSink>;
-
-inline void put_text(Packer& pack, std::string_view text) {
-  pack.pack_str(static_cast<std::uint32_t>(text.size()));
-  pack.pack_str_body(text.data(), static_cast<std::uint32_t>(text.size()));
-}
-
-inline void put_bytes(Packer& pack, const void* data, std::size_t size) {
-  pack.pack_bin(static_cast<std::uint32_t>(size));
-  pack.pack_bin_body(static_cast<const char*>(data), static_cast<std::uint32_t>(size));
-}
 
 // Each call writes one value under its key; the number of keys is stated first.
 class MapWriter {
  public:
-  MapWriter(Packer& pack, std::uint32_t keys) : pack_(pack) { pack_.pack_map(keys); }
+  MapWriter(Packer& pack, std::uint32_t keys);
 
-  void uint(std::string_view key, std::uint64_t value) { at(key).pack_uint64(value); }
-  void number(std::string_view key, double value) { at(key).pack_double(value); }
-  void boolean(std::string_view key, bool value) {
-    value ? at(key).pack_true() : at(key).pack_false();
-  }
-  void text(std::string_view key, std::string_view value) { put_text(at(key), value); }
-  void id(const RequestId& id) { put_bytes(at("id"), id.bytes.data(), id.bytes.size()); }
-  template <class Items>
-  void ints(std::string_view key, const Items& items) {
-    at(key).pack_array(static_cast<std::uint32_t>(items.size()));
-    for (auto item : items) pack_.pack_int64(item);
-  }
-  template <class Items>
-  void texts(std::string_view key, const Items& items) {
-    at(key).pack_array(static_cast<std::uint32_t>(items.size()));
-    for (const auto& item : items) put_text(pack_, item);
-  }
-  void bytes(std::string_view key, std::string_view value) {
-    put_bytes(at(key), value.data(), value.size());
-  }
+  void uint(std::string_view key, std::uint64_t value);
+  void number(std::string_view key, double value);
+  void boolean(std::string_view key, bool value);
+  void text(std::string_view key, std::string_view value);
+  void bytes(std::string_view key, std::string_view value);
+  void id(const RequestId& id);
+  void ints(std::string_view key, const std::vector<std::int32_t>& items);
+  void texts(std::string_view key, const std::vector<std::string>& items);
   // Eight bytes each, little-endian: int32 token, float32 logprob.
-  void logprobs(std::string_view key, const std::vector<TokenLogprob>& values) {
-    static_assert(sizeof(TokenLogprob) == 8 && std::endian::native == std::endian::little);
-    put_bytes(at(key), values.data(), values.size() * sizeof(TokenLogprob));
-  }
-  Packer& at(std::string_view key) {  // the caller packs the value
-    put_text(pack_, key);
-    return pack_;
-  }
-  Packer& packer() { return pack_; }
+  void logprobs(std::string_view key, const std::vector<TokenLogprob>& values);
+  // A value that is msgpack already.
+  void encoded(std::string_view key, std::string_view value);
+  // The caller writes `items` values.
+  void array(std::string_view key, std::size_t items);
+  // The caller writes `keys` of the map in it.
+  MapWriter map(std::string_view key, std::uint32_t keys);
+  MapWriter item(std::uint32_t keys) { return {pack_, keys}; }  // of the array begun last
 
  private:
+  void key(std::string_view name);
+
   Packer& pack_;
 };
 

@@ -67,6 +67,12 @@ Dispatch read_dispatch(MapReader& map) {
     MapReader body(*request, Path{&map.path(), "request"}, map.error());
     wire::read_request_body(body, dispatch.request);
   }
+  map.uint("max_tokens", dispatch.request.sampling.max_tokens, kRequired, UINT32_MAX, 1);
+  map.uint("deadline_ms", dispatch.request.deadline_ms, kRequired);
+  const SamplingParams& sampling = dispatch.request.sampling;
+  if (!map.failed() && sampling.min_tokens > sampling.max_tokens) {
+    map.fail(Code::kInvalidArgument, "max_tokens", "is less than the request's min_tokens");
+  }
   if (const auto* images = map.array("images", kRequired, kMaxImages)) {
     const Path here{&map.path(), "images"};
     dispatch.images.resize(images->size);
@@ -204,7 +210,7 @@ void write_update(MapWriter map, const SequenceUpdate& update) {
   map.boolean("images_released", update.images_released);
   if (!update.ended) return;
   const bool failed = update.end.kind == SequenceEnd::Kind::kError;
-  write_end(MapWriter(map.at("end"), failed ? 7 : 5), update.end);
+  write_end(map.map("end", failed ? 7 : 5), update.end);
 }
 
 Step read_step(MapReader& map) {
@@ -272,14 +278,16 @@ Result<WorkerMessage> decode_worker_message(std::string_view bytes) {
       });
 }
 
-std::string encode_message(const Dispatch& dispatch) {
-  return wire::encode("dispatch", 5, [&](MapWriter& map) {
-    map.id(dispatch.request.id);
+void encode_message(const DispatchOrder& dispatch, std::string& bytes) {
+  bytes.clear();
+  wire::encode(bytes, "dispatch", 7, [&](MapWriter& map) {
+    map.id(dispatch.id);
     map.uint("attempt", dispatch.attempt);
-    MapWriter body(map.at("request"), wire::kRequestBodyKeys);
-    wire::write_request_body(body, dispatch.request);
-    map.at("images").pack_array(static_cast<std::uint32_t>(dispatch.images.size()));
-    for (const auto& image : dispatch.images) write_image(MapWriter(map.packer(), 6), image);
+    map.encoded("request", dispatch.body);
+    map.uint("max_tokens", dispatch.max_tokens);
+    map.uint("deadline_ms", dispatch.deadline_ms);
+    map.array("images", dispatch.images.size());
+    for (const auto& image : dispatch.images) write_image(map.item(6), image);
     map.ints("committed", dispatch.committed);
   });
 }
@@ -297,9 +305,9 @@ std::string encode_message(const Drain&) {
 
 std::string encode_message(const Resume& resume) {
   return wire::encode("resume", 1, [&](MapWriter& map) {
-    map.at("sequences").pack_array(static_cast<std::uint32_t>(resume.sequences.size()));
+    map.array("sequences", resume.sequences.size());
     for (const ResumePoint& point : resume.sequences) {
-      MapWriter item(map.packer(), 3);
+      MapWriter item = map.item(3);
       item.id(point.id);
       item.uint("attempt", point.attempt);
       item.uint("from", point.from);
@@ -318,10 +326,10 @@ std::string encode_message(const Hello& hello) {
     map.uint("pid", hello.pid);
     map.uint("credits", hello.credits);
     map.boolean("settled", hello.is_settled);
-    write_facts(MapWriter(map.at("model"), 8), hello.model);
-    map.at("held").pack_array(static_cast<std::uint32_t>(hello.held.size()));
+    write_facts(map.map("model", 8), hello.model);
+    map.array("held", hello.held.size());
     for (const HeldSequence& held : hello.held) {
-      MapWriter item(map.packer(), 5);
+      MapWriter item = map.item(5);
       item.id(held.id);
       item.uint("attempt", held.attempt);
       item.uint("tokens", held.num_tokens);
@@ -341,10 +349,10 @@ std::string encode_message(const Step& step) {
     map.uint("kv_cached", step.kv_blocks_cached);
     map.boolean("settled", step.is_settled);
     map.uint("idle_gap_ns", step.idle_gap_ns);
-    map.at("updates").pack_array(static_cast<std::uint32_t>(step.updates.size()));
+    map.array("updates", step.updates.size());
     for (const SequenceUpdate& update : step.updates) {
       const std::uint32_t keys = 6 + (update.logprobs.empty() ? 0 : 1) + (update.ended ? 1 : 0);
-      write_update(MapWriter(map.packer(), keys), update);
+      write_update(map.item(keys), update);
     }
   });
 }

@@ -170,8 +170,8 @@ void MailboxReader::get(std::uint64_t at, void* bytes, std::size_t count) const 
   });
 }
 
-Result<std::optional<std::string>> MailboxReader::receive(std::uint64_t epoch,
-                                                          std::size_t max_bytes) {
+Result<std::optional<std::string_view>> MailboxReader::receive(std::uint64_t epoch,
+                                                               std::size_t max_bytes) {
   const std::uint64_t tail = header_->tail.load(std::memory_order_acquire);
   if (!can_be(head_, tail)) return corrupt_positions(head_, tail);
   while (head_ != tail) {
@@ -206,9 +206,9 @@ Result<std::optional<std::string>> MailboxReader::receive(std::uint64_t epoch,
     partial_rest_ = part.rest;
     head_ += room_for(part.bytes);
     header_->head.store(head_, std::memory_order_release);
-    if (part.rest == 0 && is_partial_kept_) return std::optional(std::move(partial_));
+    if (part.rest == 0 && is_partial_kept_) return std::string_view(partial_);
   }
-  return std::optional<std::string>();
+  return std::optional<std::string_view>();
 }
 
 bool MailboxReader::begin_rest() {

@@ -96,9 +96,10 @@ class MailboxReader {
   // mailbox.
   static Result<MailboxReader> attach(int memory, int doorbell);
 
-  // The next whole message of `epoch`; never waits. Those of other epochs are dropped.
+  // The next whole message of `epoch`, until the next call; never waits. Those of other epochs are
+  // dropped.
   // kCorrupt: what lies there cannot be; kTooLarge: a message of more than `max_bytes`.
-  Result<std::optional<std::string>> receive(std::uint64_t epoch, std::size_t max_bytes);
+  Result<std::optional<std::string_view>> receive(std::uint64_t epoch, std::size_t max_bytes);
 
   // Before poll() on doorbell(): whether to rest at all, which is not so when something lies here.
   // The doorbell, which wakes at once when it rang before, is silenced here.

@@ -14,6 +14,7 @@
 #include "common/protocol/codec.h"
 #include "common/protocol/limits.h"
 #include "tests/bench/bench_util.h"
+#include "tests/unit/protocol/dispatch_order.h"
 #include "worker/service/mail_wait.h"
 
 namespace facet::bench {
@@ -71,13 +72,13 @@ void arm(Shared& shared) {
 }
 
 SendDispatch make_dispatch() {
-  SendDispatch send{.worker = kWorker.worker, .incarnation = kWorker.incarnation, .dispatch = {}};
-  send.dispatch.request.id = RequestId::random();
-  send.dispatch.attempt = 1;
-  send.dispatch.request.messages.push_back(
+  Dispatch dispatch;
+  dispatch.request.id = RequestId::random();
+  dispatch.attempt = 1;
+  dispatch.request.messages.push_back(
       {"user", {{ContentPart::Kind::kText, "What is in this picture?", 0}}});
-  send.dispatch.request.sampling.max_tokens = 64;
-  return send;
+  dispatch.request.sampling.max_tokens = 64;
+  return {kWorker.worker, kWorker.incarnation, order_of(dispatch)};
 }
 
 struct Samples {

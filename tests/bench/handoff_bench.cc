@@ -24,6 +24,7 @@
 #include "common/protocol/limits.h"
 #include "common/shm/ring.h"
 #include "tests/bench/bench_util.h"
+#include "tests/unit/protocol/dispatch_order.h"
 #include "worker/service/mail_wait.h"
 
 namespace facet::bench {

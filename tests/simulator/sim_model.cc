@@ -2,6 +2,8 @@
 
 #include <cstring>
 
+#include "common/base/check.h"
+
 namespace facet::sim {
 namespace {
 
@@ -47,10 +49,10 @@ GenerateRequest request_of(const RequestId& id, const RequestParams& params) {
   return request;
 }
 
-RequestParams params_of(const GenerateRequest& request) {
+RequestParams params_of(std::string_view body) {
   RequestParams params;
-  const std::string& text = request.messages.at(0).content.back().text;
-  std::memcpy(&params, text.data(), sizeof params);
+  FACET_CHECK(body.size() == sizeof params);
+  std::memcpy(&params, body.data(), sizeof params);
   return params;
 }
 
@@ -135,9 +137,7 @@ CoreSeams sim_seams() {
   };
   seams.parse_request = [](std::string_view body) -> Result<GenerateRequest> {
     if (body.size() != sizeof(RequestParams)) return Error(Code::kCorrupt, "wrong size");
-    RequestParams params;
-    std::memcpy(&params, body.data(), sizeof params);
-    return request_of({}, params);
+    return request_of({}, params_of(body));
   };
   return seams;
 }

@@ -46,7 +46,7 @@ struct RequestParams {
 
 std::string body_of(const RequestParams& params);
 GenerateRequest request_of(const RequestId& id, const RequestParams& params);
-RequestParams params_of(const GenerateRequest& request);
+RequestParams params_of(std::string_view body);
 
 struct SimImage {
   std::uint64_t seed = 0;

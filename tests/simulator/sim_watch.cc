@@ -1,7 +1,6 @@
 #include "tests/simulator/sim_watch.h"
 
 #include <algorithm>
-#include <cstring>
 
 #include "common/shm/ledger.h"
 #include "common/shm/ring.h"
@@ -11,9 +10,7 @@ namespace facet::sim {
 namespace {
 
 std::uint32_t priority_of(const RecordView& view) {
-  RequestParams params;
-  std::memcpy(&params, view.body.data(), sizeof params);
-  return params.priority;
+  return params_of(view.body).priority;
 }
 
 }  // namespace

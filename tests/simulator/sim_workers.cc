@@ -243,24 +243,24 @@ void SimWorkers::check_exposure(const Process& process, const RequestParams& par
   }
 }
 
-void SimWorkers::dispatch(std::uint32_t worker, std::uint64_t incarnation, Dispatch dispatch) {
-  if (dispatch.committed.size() < sim_.num_received(dispatch.request.id)) {
+void SimWorkers::dispatch(std::uint32_t worker, std::uint64_t incarnation, DispatchOrder dispatch) {
+  if (dispatch.committed.size() < sim_.num_received(dispatch.id)) {
     sim_.violate("a dispatch without all tokens that the client was told");
   }
   to_worker(worker, incarnation, [this, d = std::move(dispatch)](const ProcessPtr& process) {
     if (!process->is_resumed) sim_.violate("a dispatch before the answer to the hello");
     Sequence sequence;
-    sequence.params = params_of(d.request);
+    sequence.params = params_of(d.body);
     sequence.images = d.images;
     sequence.keeps_images = chance(sim_.rng, 0.5);
     sequence.next = static_cast<std::uint32_t>(d.committed.size());
-    if (!process->is_declared) check_exposure(*process, sequence.params, d.request.id);
+    if (!process->is_declared) check_exposure(*process, sequence.params, d.id);
     for (std::uint32_t i = 0; i < sequence.next; ++i) {
       if (d.committed[i] != token_at(sequence.params, i)) sim_.violate("wrong committed tokens");
     }
     if (d.images.size() != sequence.params.num_images) sim_.violate("images missing in dispatch");
-    process->log.open({d.request.id, d.attempt}, sequence.next, !d.images.empty());
-    process->sequences.emplace(Key{d.request.id, d.attempt}, std::move(sequence));
+    process->log.open({d.id, d.attempt}, sequence.next, !d.images.empty());
+    process->sequences.emplace(Key{d.id, d.attempt}, std::move(sequence));
     if (process->sequences.size() > sim_.options.credits) {
       sim_.violate("more dispatches at a worker than its credits");
     }

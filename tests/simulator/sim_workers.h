@@ -25,7 +25,7 @@ class SimWorkers {
   void broker_died();
   void resume(std::uint32_t worker, std::uint64_t incarnation, Resume answer);
   void acknowledge(std::uint32_t worker, std::uint64_t incarnation, const StepAck& ack);
-  void dispatch(std::uint32_t worker, std::uint64_t incarnation, Dispatch dispatch);
+  void dispatch(std::uint32_t worker, std::uint64_t incarnation, DispatchOrder dispatch);
   void cancel(std::uint32_t worker, std::uint64_t incarnation, const CancelSequence& cancel);
   // The core says that this incarnation has finished its first step.
   void first_step(std::uint32_t worker, std::uint64_t incarnation);

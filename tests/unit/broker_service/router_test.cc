@@ -20,6 +20,7 @@
 #include "common/protocol/codec.h"
 #include "common/shm/mailbox.h"
 #include "tests/patience.h"
+#include "tests/unit/protocol/dispatch_order.h"
 
 namespace facet {
 namespace {
@@ -50,7 +51,8 @@ class RouterTest : public testing::Test {
   ~RouterTest() override { std::filesystem::remove_all(folder_); }
 
   std::unique_ptr<Router> make_router(int max_connections = 100) {
-    auto router = Router::bind(context_, {.listen_fd = listener_.get(), .socket_path = path_,
+    auto router = Router::bind(context_, {.listen_fd = listener_.get(),
+                                          .socket_path = path_,
                                           .max_frame_bytes = 1 << 16,
                                           .max_connections = max_connections});
     EXPECT_TRUE(router.has_value()) << (router ? "" : router.error().message);
@@ -284,10 +286,12 @@ TEST_F(RouterTest, WorkerThatReadsNothingIsWaitedForAndThenReplaced) {
   send_frames(peer, {hello_of({0, 7, 9})});
   std::optional<Event> event;
   ASSERT_TRUE(eventually([&] { return port.receive(event); }));
-  SendDispatch dispatch{.worker = 0, .incarnation = 7, .dispatch = {}};
-  dispatch.dispatch.request.id = RequestId::random();
-  dispatch.dispatch.request.messages.push_back(
+  Dispatch work;
+  work.request.id = RequestId::random();
+  work.request.sampling.max_tokens = 1;
+  work.request.messages.push_back(
       {"user", {{ContentPart::Kind::kText, std::string(10'000, 'w'), 0}}});
+  SendDispatch dispatch{.worker = 0, .incarnation = 7, .dispatch = order_of(work)};
   std::uint32_t sent = 0;
   while (!port.next_deadline(5).has_value()) {
     dispatch.dispatch.attempt = ++sent;
@@ -334,8 +338,8 @@ TEST_F(RouterTest, WorkerWhosePositionsCannotBeIsReplaced) {
 }
 
 TEST_F(RouterTest, LongPathIsRefusedByName) {
-  auto router = Router::bind(context_, {.listen_fd = listener_.get(),
-                                        .socket_path = "/tmp/" + std::string(120, 'p')});
+  auto router = Router::bind(
+      context_, {.listen_fd = listener_.get(), .socket_path = "/tmp/" + std::string(120, 'p')});
   ASSERT_FALSE(router.has_value());
   EXPECT_EQ(router.error().code, Code::kInvalidArgument);
 }

@@ -100,7 +100,7 @@ class Share : public CoreFixture {
 
   void take_dispatches() {
     for (const SendDispatch& sent : dispatches) {
-      const RequestId& id = sent.dispatch.request.id;
+      const RequestId& id = sent.dispatch.id;
       queues_[sent.worker].push_back({id, lengths_.at(id)});
       lengths_.erase(id);
     }

@@ -19,7 +19,7 @@ TEST_F(Dispatching, SpreadsByLoadAndStopsAtTheCredits) {
   worker_says(1, 2, ending(2, 1, 0));
   ASSERT_EQ(dispatches.size(), 5u);
   EXPECT_EQ(dispatches[4].worker, 1u);
-  EXPECT_EQ(dispatches[4].dispatch.request.id, id(5));
+  EXPECT_EQ(dispatches[4].dispatch.id, id(5));
 }
 
 TEST_F(Dispatching, InteractiveComesBeforeBatch) {
@@ -29,7 +29,7 @@ TEST_F(Dispatching, InteractiveComesBeforeBatch) {
   generate(request(2));
   worker_up(0, 1, 1);
   ASSERT_EQ(dispatches.size(), 1u);
-  EXPECT_EQ(dispatches[0].dispatch.request.id, id(2));
+  EXPECT_EQ(dispatches[0].dispatch.id, id(2));
 }
 
 TEST_F(Dispatching, ALostWorkersRequestsComeBackInFrontWithTheirTokens) {
@@ -40,8 +40,8 @@ TEST_F(Dispatching, ALostWorkersRequestsComeBackInFrontWithTheirTokens) {
   step(WorkerDead{0, 1, false, -9});
   worker_up(1, 2, 2);
   ASSERT_EQ(dispatches.size(), 2u);
-  EXPECT_EQ(dispatches[0].dispatch.request.id, id(1));
-  EXPECT_EQ(dispatches[1].dispatch.request.id, id(2));
+  EXPECT_EQ(dispatches[0].dispatch.id, id(1));
+  EXPECT_EQ(dispatches[1].dispatch.id, id(2));
   EXPECT_EQ(dispatches[1].dispatch.attempt, 2u);
   EXPECT_EQ(dispatches[1].dispatch.committed, (std::vector<std::int32_t>{7, 8}));
 }

@@ -17,7 +17,7 @@ TEST_F(Image, ARequestIsDispatchedWhenAllItsImagesAreDecoded) {
   EXPECT_TRUE(dispatches.empty());
   decode_all();
   ASSERT_EQ(dispatches.size(), 1u);
-  const Dispatch& dispatch = dispatches[0].dispatch;
+  const DispatchOrder& dispatch = dispatches[0].dispatch;
   ASSERT_EQ(dispatch.images.size(), 2u);
   const RingReader reader = RingReader::attach(ring_memory.span()).value();
   const ImageDescriptor& d = dispatch.images[1];
@@ -39,7 +39,7 @@ TEST_F(Image, TheOldestWaiterIsNotOvertakenByAYoungerThatWouldFit) {
   worker_says(1, 2, ending(1, 1, 0));  // whichever had it
   decode_all();
   EXPECT_EQ(dispatches.size(), 6u);
-  EXPECT_EQ(dispatches[4].dispatch.request.id, id(5));
+  EXPECT_EQ(dispatches[4].dispatch.id, id(5));
 }
 
 TEST_F(Image, ABadImageEndsTheRequestByItsIndex) {

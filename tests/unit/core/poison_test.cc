@@ -27,7 +27,7 @@ TEST_F(Poison, SuspectsRunAloneOneAtATimeOverAllWorkers) {
   EXPECT_NE(dispatches[2].worker, exposed);
   worker_says(exposed, exposed == 0 ? 11 : 20, ending(1, 2, 0));
   ASSERT_EQ(dispatches.size(), 4u);
-  EXPECT_EQ(dispatches[3].dispatch.request.id, id(2));
+  EXPECT_EQ(dispatches[3].dispatch.id, id(2));
 }
 
 TEST_F(Poison, OneDeathAloneQuarantinesAndTheOthersFinish) {
@@ -75,12 +75,12 @@ TEST_F(Poison, ABusyWorkerIsHeldBackUntilItIsEmpty) {
   tick(limits.preempt_backoff);
   generate(request(5));
   ASSERT_EQ(dispatches.size(), 2u);  // 4 runs; 5 and the suspect wait
-  EXPECT_EQ(dispatches[1].dispatch.request.id, id(4));
+  EXPECT_EQ(dispatches[1].dispatch.id, id(4));
   worker_says(1, 20, ending(4, 1, 0));
   ASSERT_EQ(dispatches.size(), 3u);
-  EXPECT_EQ(dispatches[2].dispatch.request.id, id(1));
+  EXPECT_EQ(dispatches[2].dispatch.id, id(1));
   worker_says(1, 20, ending(1, 3, 0));
-  EXPECT_EQ(dispatches.back().dispatch.request.id, id(5));
+  EXPECT_EQ(dispatches.back().dispatch.id, id(5));
 }
 
 TEST_F(Poison, StrikesOutliveTheBroker) {

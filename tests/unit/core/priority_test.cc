@@ -18,7 +18,7 @@ class Priorities : public CoreFixture {
   }
   std::vector<RequestId> dispatched() const {
     std::vector<RequestId> ids;
-    for (const SendDispatch& sent : dispatches) ids.push_back(sent.dispatch.request.id);
+    for (const SendDispatch& sent : dispatches) ids.push_back(sent.dispatch.id);
     return ids;
   }
 };

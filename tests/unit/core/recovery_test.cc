@@ -29,8 +29,8 @@ TEST_F(Recovery, UnfinishedRequestsGoOnWithTheirTokensAndImages) {
   step(DecoderUp{});
   decode_all();
   ASSERT_EQ(dispatches.size(), 2u);
-  const bool text_first = dispatches[0].dispatch.request.id == id(2);
-  const Dispatch& with_images = dispatches[text_first ? 1 : 0].dispatch;
+  const bool text_first = dispatches[0].dispatch.id == id(2);
+  const DispatchOrder& with_images = dispatches[text_first ? 1 : 0].dispatch;
   EXPECT_EQ(with_images.attempt, 2u);
   EXPECT_EQ(with_images.committed, (std::vector<std::int32_t>{5, 6}));
   EXPECT_EQ(with_images.images.size(), 2u);

@@ -83,7 +83,7 @@ TEST_F(Takeovers, WhatTheWorkerLacksIsDispatchedAgain) {
   replace_broker({{0, 10, 1, true}});
   hello(0, 10, {held(2, 1, 0)});
   ASSERT_EQ(dispatches.size(), 1u);
-  EXPECT_EQ(dispatches[0].dispatch.request.id, id(1));
+  EXPECT_EQ(dispatches[0].dispatch.id, id(1));
   EXPECT_EQ(dispatches[0].dispatch.attempt, 2u);
   EXPECT_EQ(dispatches[0].dispatch.committed, (std::vector<std::int32_t>{5}));
   EXPECT_EQ(core->status().running, 2u);

@@ -20,7 +20,7 @@ class Users : public CoreFixture {
   std::vector<int> order() const {
     std::vector<int> numbers;
     for (const SendDispatch& sent : dispatches) {
-      numbers.push_back(sent.dispatch.request.id.bytes[0]);
+      numbers.push_back(sent.dispatch.id.bytes[0]);
     }
     return numbers;
   }
@@ -28,8 +28,8 @@ class Users : public CoreFixture {
   std::vector<int> drain() {
     worker_up(0, 1, 1);
     for (std::size_t i = 0; i < dispatches.size(); ++i) {
-      const Dispatch& sent = dispatches[i].dispatch;
-      worker_says(0, 1, ending(sent.request.id.bytes[0], sent.attempt, 0));
+      const DispatchOrder& sent = dispatches[i].dispatch;
+      worker_says(0, 1, ending(sent.id.bytes[0], sent.attempt, 0));
     }
     return order();
   }
@@ -61,7 +61,7 @@ TEST_F(Users, ManySmallRequestsOfOneUserDoNotStandBeforeAnOlderOneForEver) {
   for (int turn = 0; turn < 20 && order().back() != 8; ++turn) {
     ask(1002, next++);  // one at a time, always the newest
     const SendDispatch running = dispatches.back();
-    worker_says(0, 1, ending(running.dispatch.request.id.bytes[0], 1, 0));
+    worker_says(0, 1, ending(running.dispatch.id.bytes[0], 1, 0));
   }
   EXPECT_EQ(order().back(), 8);
 }

@@ -5,6 +5,7 @@
 #include <string>
 
 #include "common/protocol/codec.h"
+#include "tests/unit/protocol/dispatch_order.h"
 
 namespace facet::samples {
 

@@ -9,6 +9,7 @@
 
 #include "tests/unit/worker_service/worker_harness.h"
 #include "worker/echo/echo_answer.h"
+#include "tests/unit/protocol/dispatch_order.h"
 
 namespace facet {
 namespace {
