@@ -29,6 +29,13 @@
 #include "worker/model/qwen2_5_vl/runner.h"
 #include "worker/model/torch_seal.h"
 
+#ifdef __SANITIZE_ADDRESS__
+// What is freed would stay resident until as much again is, up to 256 MB.
+extern "C" const char* __asan_default_options() {  // run_test.py's options go before these
+  return "quarantine_size_mb=1";
+}
+#endif
+
 namespace facet {
 namespace {
 
