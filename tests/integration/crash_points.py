@@ -51,6 +51,9 @@ POINTS = [point for point in points_of_table() if point not in MAY_BE_MET]
 SHORT = (f"step_deadline_ms = {patient_ms(1000)}\nidle_deadline_ms = {patient_ms(1000)}\n"
          f"broker_deadline_ms = {patient_ms(1000)}\n"
          "kill_grace_ms = 300\n")
+# Who waits to be killed must not look hung before: the client may first have to find out that
+# nobody answers for any of its descriptors.
+DEFAULT = (f"idle_deadline_ms = {patient_ms(5000)}\nbroker_deadline_ms = {patient_ms(10_000)}\n")
 SHORT_STOP_LIMIT_S = patient(30)  # with deadlines as these, a stopped process has been ended
 
 
@@ -65,8 +68,8 @@ class Round:
         if deadline_s:
             deadlines = "".join(f"{name}_deadline_ms = {round(deadline_s * 1000)}\n"
                                 for name in ("step", "idle", "broker"))
-        elif has_stops and not stop_s:  # who waits to be killed must not look hung before
-            deadlines = SHORT
+        elif not stop_s:
+            deadlines = SHORT if has_stops else DEFAULT
         self.daemon = Daemon(bin_dir, workers=2, worker="echo.token_us = 3000\ncredits = 4",
                              supervisor="restart_backoff_ms = 50\nrestart_backoff_max_ms = 200\n" +
                              deadlines,

@@ -11,6 +11,7 @@ finds one there afterwards fails. The exit code is the command's, or 1 with repo
 import ctypes
 import glob
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -18,6 +19,7 @@ import sys
 PR_SET_PDEATHSIG = 1
 HERE = os.path.dirname(os.path.abspath(__file__))
 MOST_LINES = 120  # of each report that are shown
+KILLED_MEANWHILE = re.compile(r"(==\d+==Unable to get registers from thread \d+\.\n)+")
 # The signals of a fault go where they go without a sanitizer: to the handlers that leave last
 # words, and to whoever asks how a process ended.
 FAULTS = "handle_segv=0:handle_sigbus=0:handle_sigfpe=0:handle_sigill=0:handle_abort=0"
@@ -39,6 +41,12 @@ def options(log_path):
     }
 
 
+def is_report(path):
+    """Not where the process was killed from outside while LeakSanitizer looked at it."""
+    with open(path, encoding="utf-8", errors="replace") as file:
+        return not KILLED_MEANWHILE.fullmatch(file.read())
+
+
 def die_with_parent():
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
 
@@ -54,7 +62,7 @@ def main():
         os.unlink(old)
     done = subprocess.run(command, env={**os.environ, **options(log_path)}, check=False,
                           preexec_fn=die_with_parent)
-    reports = [] if ignores_reports else sorted(glob.glob(f"{log_path}.*"))
+    reports = [] if ignores_reports else sorted(filter(is_report, glob.glob(f"{log_path}.*")))
     for path in reports:
         with open(path, encoding="utf-8", errors="replace") as file:
             lines = file.readlines()
