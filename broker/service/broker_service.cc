@@ -102,7 +102,10 @@ Status BrokerService::serve_once() {
   if (worker_router_.update_connections()) spdlog::error("worker_connections_cut reason=too_many");
   while (auto failed = workers_.flush()) feed(std::move(*failed));
   more_waits_ = receive_workers();
-  more_waits_ = receive_clients() || more_waits_;
+  if (!fds_.has_taken()) {
+    more_waits_ = receive_clients() || more_waits_;
+    fds_.allow_taken();
+  }
   more_waits_ = fds_.receive(monotonic_now()) || more_waits_;
   tick_timers();
   return {};

@@ -256,7 +256,7 @@ void FdPort::begin(ClientToken token, UserId user, std::string_view map, std::ve
   }
   if (broken) return refuse(token, user, *put, 0, *broken);
   auto mapped = map_for(token, fds[0].get());
-  job_.emplace(Job{token, user, *put, std::move(fds[0]), std::move(mapped), 0});
+  job_.emplace(Job{token, user, *put, std::move(fds[0]), std::move(mapped)});
 }
 
 // The core answers, because what it keeps under the id is refused with it. Without an id it keeps
@@ -329,7 +329,23 @@ void FdPort::copy(std::size_t& budget) {
       drop(client);
       sink_(ClientGone{client});
     }
+    tell_taken();
   }
+}
+
+// Once the core has taken the first piece there is room for all of it.
+void FdPort::tell_taken() {
+  if (!job_ || !job_->put.wants_taken || job_->is_taken || !may_take_) return;
+  if (job_->put.total_bytes > kMaxTakenBytes) return;
+  const ClientToken client = job_->client;
+  may_take_ = false;
+  job_->is_taken = true;
+  const Taken taken{job_->put.id, job_->put.image};
+  if (!send_datagram(connections_.at(client).fd.get(), encode_message(taken))) {
+    drop(client);
+    return sink_(ClientGone{client});
+  }
+  FACET_CRASH_POINT("put_fd.taken");
 }
 
 void FdPort::send(const SendClient& action, std::deque<Event>& events) {

@@ -52,6 +52,12 @@ class FdPort {
   // goes to the sink. True: there is more to do.
   bool receive(Nanos now);
 
+  // The copy of an image goes on whose client was told that it is taken: until receive() has ended
+  // that nothing may be read of the clients' other socket, where the request may have come already.
+  bool has_taken() const { return job_ && job_->is_taken; }
+  // That socket has had its turn: one more image may be taken.
+  void allow_taken() { may_take_ = true; }
+
   // Its tokens are no ClientTable's.
   static bool is_token(ClientToken token) { return token >= kFirstToken; }
   // An answer. Where it finds no room the peer does not read: its connection ends (ClientGone at
@@ -83,6 +89,7 @@ class FdPort {
     UniqueFd image;
     std::shared_ptr<const MappedRegion> mapped;  // if it may be
     std::uint64_t offset = 0;
+    bool is_taken = false;  // and its client was told so
   };
 
   void accept_all(Nanos now);
@@ -95,6 +102,7 @@ class FdPort {
              std::optional<Error> broken);
   void refuse(ClientToken token, UserId user, const PutFd& put, std::uint64_t offset, Error error);
   void copy(std::size_t& budget);
+  void tell_taken();
   Result<std::string_view> next_piece();
   std::shared_ptr<const MappedRegion> map_for(ClientToken token, int image);
   static void forget_oldest(Connection& connection, std::uint64_t& mapped_bytes);
@@ -108,6 +116,7 @@ class FdPort {
   std::map<ClientToken, Connection> connections_;
   ClientToken next_token_ = kFirstToken;
   std::optional<Job> job_;
+  bool may_take_ = true;
   std::vector<char> piece_;
   std::uint64_t mapped_bytes_ = 0;  // that connections keep
   Nanos rest_until_ = 0;            // no connection is taken: there was no descriptor for one

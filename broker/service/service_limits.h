@@ -31,6 +31,8 @@ inline constexpr int kMaxUnknownConnections = 4096;
 // Bytes copied out of memfds before the sockets have their turn: about a millisecond, less than the
 // chunks of one burst take.
 inline constexpr std::size_t kFdBytesPerTurn = 4 << 20;
+// A larger image is not told `taken`: until that copy is made (2 ms) nobody's messages are read.
+inline constexpr std::uint64_t kMaxTakenBytes = 16 << 20;
 // At once: stays in the second-level cache between the copy by the kernel and that into the ring.
 // Measured, both together take as long as one by the kernel straight into the ring, on a host whose
 // caches others use too up to a quarter longer.

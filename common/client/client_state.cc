@@ -150,8 +150,10 @@ void Client::State::reconnect(Nanos now) {
   outbox.clear();
   for (auto& [id, request] : pending) {
     if (request.phase == PendingRequest::Phase::kBackoff) continue;
-    // Where generate was sent the daemon has the images; else they begin again.
-    if (request.phase != PendingRequest::Phase::kWaiting) request.begin_again();
+    // Where generate was sent the daemon has the images, unless one was only taken; else they begin
+    // again.
+    const bool has_images = request.phase == PendingRequest::Phase::kWaiting;
+    if (!has_images || request.unanswered > 0) request.begin_again();
     request.phase = PendingRequest::Phase::kSending;
     request.epoch = 0;
     outbox.push_back(id);
@@ -209,7 +211,7 @@ void Client::State::pump(Nanos now) {
     const bool is_due =
         found != pending.end() && found->second.phase == PendingRequest::Phase::kSending;
     if (is_due && !send_request(id, found->second, now)) return;
-    outbox.pop_front();
+    if (!outbox.empty() && outbox.front() == id) outbox.pop_front();  // a reconnect fills it anew
   }
 }
 

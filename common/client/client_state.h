@@ -44,6 +44,12 @@ struct PendingRequest {
 struct Client::State {
   State(std::string path, ClientOptions client_options);
 
+  struct HandedOver {
+    RequestId id;
+    std::uint32_t tries = 0;
+    ImageMemfd memfd;  // may be written again once it is answered
+  };
+
   void receive_all(Nanos now);
   void handle(const BrokerMessage& message, Nanos now);
   void refused(const Refused& refused, Nanos now);
@@ -57,6 +63,8 @@ struct Client::State {
   bool send_descriptors(const RequestId& id, PendingRequest& pending, Nanos now);
   void receive_answers(Nanos now);
   void answered(const PutFdAnswer& answer, Nanos now);
+  void taken(const HandedOver& first);
+  void follow_images(const RequestId& id, PendingRequest& request);
   void give_up_descriptors(Nanos now);
   bool is_handover_overdue(Nanos now) const;
   void fail(const RequestId& id, Error error);
@@ -70,11 +78,6 @@ struct Client::State {
   const ClientOptions options;
   Link link;
   FdLink fd_link;
-  struct HandedOver {
-    RequestId id;
-    std::uint32_t tries = 0;
-    ImageMemfd memfd;  // may be written again once it is answered
-  };
   std::deque<HandedOver> handed_over;  // descriptors without an answer; answers come in this order
   std::vector<ImageMemfd> spare_memfds;  // at most as many, while there are requests
   std::uint64_t num_large = 0;           // requests for which descriptors were worth it

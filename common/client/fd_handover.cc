@@ -1,6 +1,6 @@
 // The part of a client's state that hands images over as descriptors: some at a time are without an
-// answer, the request follows when all of its own are stored. Whenever this way fails, what was
-// under way goes as chunks.
+// answer, the request follows when all of its own are stored, or the last one is taken. Whenever
+// this way fails, what was under way goes as chunks.
 #include <algorithm>
 
 #include "common/client/client_state.h"
@@ -43,6 +43,7 @@ bool Client::State::send_descriptors(const RequestId& id, PendingRequest& reques
       request.way = PendingRequest::Way::kChunks;
       return send_chunks(id, request, now);
     }
+    (*image)->put.wants_taken = request.upload.is_at_end();
     if (!fd_link.send(encode_message((*image)->put), (*image)->memory.fd())) {
       give_up_descriptors(now);
       request.begin_again();
@@ -68,6 +69,7 @@ void Client::State::receive_answers(Nanos now) {
 }
 
 void Client::State::answered(const PutFdAnswer& answer, Nanos now) {
+  if (std::holds_alternative<Taken>(answer)) return taken(handed_over.front());
   const auto* const refusal = std::get_if<Refused>(&answer);
   if (refusal != nullptr && refusal->id.is_zero()) return give_up_descriptors(now);  // not wanted
   HandedOver first = std::move(handed_over.front());
@@ -77,9 +79,20 @@ void Client::State::answered(const PutFdAnswer& answer, Nanos now) {
   if (found == pending.end() || found->second.tries != first.tries) return;
   PendingRequest& request = found->second;
   if (refusal != nullptr) return refused(*refusal, now);
-  if (--request.unanswered > 0 || request.phase != PendingRequest::Phase::kHandingOver) return;
+  if (--request.unanswered == 0) follow_images(first.id, request);
+}
+
+// Its memfd is still being read; the broker reads the request when it has done that.
+void Client::State::taken(const HandedOver& first) {
+  const auto found = pending.find(first.id);
+  if (found == pending.end() || found->second.tries != first.tries) return;
+  if (found->second.unanswered == 1) follow_images(first.id, found->second);
+}
+
+void Client::State::follow_images(const RequestId& id, PendingRequest& request) {
+  if (request.phase != PendingRequest::Phase::kHandingOver) return;
   request.phase = PendingRequest::Phase::kSending;  // the request itself
-  outbox.push_front(first.id);
+  outbox.push_front(id);
 }
 
 // As after any silence; or others are answered, and these are not.
@@ -91,6 +104,12 @@ bool Client::State::is_handover_overdue(Nanos now) const {
 
 // The connection ended, or is refused: what was under way by it goes as chunks.
 void Client::State::give_up_descriptors(Nanos now) {
+  const auto is_ahead = [](const auto& entry) {
+    return entry.second.unanswered > 0 && entry.second.phase == PendingRequest::Phase::kWaiting;
+  };
+  // A request that went ahead of its image may be refused now, which must not mix with its next
+  // try.
+  if (std::any_of(pending.begin(), pending.end(), is_ahead)) return reconnect(now);
   fd_link.close(now);
   handed_over.clear();
   for (auto& [id, request] : pending) {

@@ -80,7 +80,7 @@ class BenchClient {
       shared_.started = monotonic_now();
       switch (shared_.way.load()) {
         case Way::kMemfd:
-          hand_over(ready_.memory.fd(), {id, 0, ready_.put.total_bytes});
+          hand_over(ready_.memory.fd(), {id, 0, ready_.put.total_bytes, true});
           break;
         case Way::kBytes:
           fill_and_hand_over(id, {"", image_.bytes}, &spare_);
@@ -100,6 +100,7 @@ class BenchClient {
       ask.messages.push_back({"user", {{ContentPart::Kind::kImage, {}, 0}}});
       ask.num_images = 1;
       while (!link_.send(encode_message(ask))) link_.wait(kSecond, true, -1);
+      if (is_taken_) await_answer();  // then the memfd may be written again
     }
   }
 
@@ -109,16 +110,22 @@ class BenchClient {
     Upload upload(id, {std::move(source)});
     auto memfd = upload.next_memfd(spare != nullptr ? std::move(*spare) : std::nullopt);
     FACET_CHECK(memfd.has_value() && memfd->has_value());
+    (*memfd)->put.wants_taken = true;
     hand_over((*memfd)->memory.fd(), (*memfd)->put);
     if (spare != nullptr) *spare = std::move((*memfd)->memory);
   }
   void hand_over(int fd, const PutFd& put) {
     FACET_CHECK(fds_.send(encode_message(put), fd));
+    await_answer();
+  }
+  // As the library: the image is stored, or taken, which is as good for the request.
+  void await_answer() {
     while (true) {
       const auto answer = fds_.receive();
       FACET_CHECK(answer.has_value());
       if (*answer) {
-        FACET_CHECK(std::holds_alternative<Stored>(**answer));
+        FACET_CHECK(!std::holds_alternative<Refused>(**answer));
+        is_taken_ = std::holds_alternative<Taken>(**answer);
         return;
       }
       link_.wait(kSecond, false, fds_.fd());
@@ -141,6 +148,7 @@ class BenchClient {
   FdLink fds_;
   const Upload::Memfd ready_;
   std::optional<ImageMemfd> spare_;
+  bool is_taken_ = false;  // the image handed over last: not stored yet
 };
 
 void read_images(const MailboxFds& fds, std::span<const std::byte> ring, Shared& shared) {
@@ -205,6 +213,7 @@ class Broker {
       zmq_poll(items, 2, 1000);
       while (fds_.receive(monotonic_now())) {
       }
+      fds_.allow_taken();
       while (auto message = clients_.receive()) {
         const auto chunk =
             message->chunk ? std::optional(message->chunk->to_string_view()) : std::nullopt;
@@ -251,6 +260,7 @@ class Broker {
     dispatch.request.id = RequestId::random();
     dispatch.request.messages.push_back({"user", {{ContentPart::Kind::kImage, {}, 0}}});
     dispatch.request.num_images = 1;
+    dispatch.request.sampling.max_tokens = 1;
     dispatch.images.push_back({ref.slot, ref.generation, ref.offset, ref.width, ref.height, 0, 0});
     FACET_CHECK(worker_.send(encode_message(dispatch)).has_value());
   }

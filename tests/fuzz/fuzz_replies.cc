@@ -39,6 +39,7 @@ std::vector<std::string> seeds() {
           encode_message(Keepalive{7}),
           encode_message(PutFd{samples::id(), 3, 1 << 20}),
           encode_message(Stored{samples::id(), 3}),
+          encode_message(Taken{samples::id(), 3}),
           encode_message(StatusReply{"{}"})};
 }
 

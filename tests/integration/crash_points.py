@@ -81,7 +81,8 @@ class Round:
         self.client = Client(self.daemon.socket_path, watches=True, hands_over=True)
         self.client.fd_pause_s = 0.0  # or a short load after a kill has none
         self.wait_ready()
-        self.images = [jpeg(rng.randint(8, 300), rng.randint(8, 300)) for _ in range(6)]
+        self.images = [jpeg(rng.randint(8, 300), rng.randint(8, 300)) for _ in range(5)]
+        self.images.append(jpeg(700, 600))  # copied in several pieces
         self.run_load(lambda: None)
         self.fds = count_fds(self.daemon.process.pid)
 

@@ -64,11 +64,13 @@ def generate_message(request, next_index=0):
 
 class Client:
     """One that `watches` sees its connection end and need not wait for silence. One that
-    `hands_over` sends the images of three in four requests as descriptors, if it can."""
+    `hands_over` sends the images of three in four requests as descriptors, if it can, and a request
+    as soon as its last one is taken."""
 
     def __init__(self, socket_path, watches=False, hands_over=False):
         self.socket_path, self.watches, self.hands_over = socket_path, watches, hands_over
         self.fd_socket, self.no_fds_before, self.fd_pause_s = None, 0.0, 1.0
+        self.is_torn = False  # a request went ahead of an image that was not stored then
         self.connect()
         self.requests = {}
         self.last_heard = time.monotonic()
@@ -78,6 +80,7 @@ class Client:
         self.status_retry_at = None
 
     def connect(self):
+        self.is_owed = False  # the image sent last is taken, not stored yet
         self.socket = zmq.Context.instance().socket(zmq.DEALER)
         self.socket.setsockopt(zmq.LINGER, 0)
         self.socket.setsockopt(zmq.SNDHWM, 0)
@@ -119,27 +122,38 @@ class Client:
                 self.fd_socket = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
                 self.fd_socket.settimeout(ANSWER_S)
                 self.fd_socket.connect(self.socket_path + ".fd")
+            if self.is_owed:
+                self.fd_answer()
+                self.is_owed = False
             for index, image in enumerate(request.images):
                 fd = os.memfd_create("image", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
                 put = {"v": 1, "type": "put_fd", "id": request.id, "image": index,
-                       "total": len(image)}
+                       "total": len(image), "taken": image is request.images[-1]}
                 try:
                     os.write(fd, image)
                     fcntl.fcntl(fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK)
                     socket.send_fds(self.fd_socket, [msgpack.packb(put)], [fd])
                 finally:
                     os.close(fd)
-                data = self.fd_socket.recv(2048)
-                if not data:
-                    raise ConnectionResetError
-                answer = msgpack.unpackb(data)
+                answer = self.fd_answer()
+                if answer["type"] == "taken":
+                    self.is_owed = index == len(request.images) - 1
+                    if not self.is_owed:
+                        answer = self.fd_answer()
                 if answer["type"] == "refused" or bytes(answer["id"]) != request.id:
                     break
         except OSError:
             self.fd_socket.close()
             self.fd_socket, self.no_fds_before = None, time.monotonic() + self.fd_pause_s
+            self.is_torn = self.is_torn or self.is_owed
             return None
         return answer
+
+    def fd_answer(self):
+        data = self.fd_socket.recv(2048)
+        if not data:
+            raise ConnectionResetError
+        return msgpack.unpackb(data)
 
     def send_images(self, request):
         """False: refused at once."""
@@ -150,7 +164,7 @@ class Client:
                 if answer["type"] == "refused" and "id" in answer:
                     self.on_refused(request, answer)
                     return False
-                if answer["type"] == "stored":
+                if answer["type"] != "refused":
                     return True
         self.put_images(request)
         return True
@@ -241,8 +255,8 @@ class Client:
             self.last_heard = now
             if cut and self.waits_for_status:  # the question died with its broker
                 self.ask_for_status()
-        elif cut or now - self.last_heard > SILENCE_S:
-            self.last_heard = now
+        elif cut or self.is_torn or now - self.last_heard > SILENCE_S:
+            self.last_heard, self.is_torn = now, False
             self.num_resubmits += 1
             self.close()  # what still comes to the old socket would mix with the repeated answer
             self.connect()

@@ -117,6 +117,36 @@ class PutFd(PoolTest):
         self.assertEqual(link.put(mixed.id, mixed.images[1], 1)["type"], "stored")
         self.assert_rests(client)
 
+    def test_a_request_goes_ahead_of_its_image_that_is_taken(self):
+        daemon, client = self.pool(workers=2, ring='ingest_bytes = "128MiB"\n'
+                                   'pixel_bytes = "256MiB"')
+        link, large = self.link(daemon), jpeg(2600, 2200)
+        self.assertGreater(len(large), 2 << 20)
+        fd = memfd(large)
+        for number in range(8):
+            request = Request(f"{number}", [large], {"max_tokens": 4})
+            link.send([fd], id=request.id, total=len(large), taken=True)
+            self.assertEqual(link.answer(),
+                             {"v": 1, "type": "taken", "id": request.id, "image": 0})
+            client.attach(request, 0)
+            self.assertEqual(link.answer()["type"], "stored")
+            client.poll_until(lambda r=request: r.finished, 60)
+            self.assert_answer(request)
+            # Who leaves between the two may be refused; whoever sends everything again is served.
+            left = Request(f"left {number}", [large], {"max_tokens": 4})
+            gone = Link(daemon.socket_path)
+            gone.send([fd], id=left.id, total=len(large), taken=True)
+            self.assertEqual(gone.answer()["type"], "taken")
+            gone.close()
+            client.attach(left, 0)
+            client.poll_until(lambda r=left: r.finished, 60)
+            if left.refused:
+                left.refused = None
+                self.ask_by_descriptor(client, link, left)
+            self.assert_answer(left)
+        os.close(fd)
+        self.assert_rests(client)
+
     def test_hostile_descriptors_are_refused_by_name_and_closed(self):
         daemon, client = self.pool(workers=1)
         broker, link = daemon.broker(), self.link(daemon)

@@ -176,6 +176,33 @@ TEST_F(FdPortTest, ATurnCopiesABoundedPart) {
   EXPECT_EQ(bytes_.size(), image.size());
 }
 
+TEST_F(FdPortTest, WhoWantsItIsToldThatALongCopyHasBegun) {
+  const UniqueFd peer = connect_peer();
+  const auto hand_over = [&](std::size_t bytes, bool wants_taken = true) {
+    PutFd message = put(bytes);
+    message.wants_taken = wants_taken;
+    send_fds(peer.get(), encode_message(message), {memfd(std::string(bytes, 'x')).get()});
+    EXPECT_TRUE(port_->receive(kSecond));
+    const bool has_taken = port_->has_taken();
+    turn();
+    EXPECT_FALSE(port_->has_taken());
+    auto answer = heard(peer.get());
+    if (has_taken) {
+      EXPECT_TRUE(answer && std::holds_alternative<Taken>(*answer));
+      answer = heard(peer.get());
+    }
+    EXPECT_TRUE(answer && std::holds_alternative<Stored>(*answer));
+    return has_taken;
+  };
+  constexpr std::size_t kLong = kFdBytesPerTurn + kFdPieceBytes;
+  EXPECT_TRUE(hand_over(kLong));
+  EXPECT_FALSE(hand_over(kLong)) << "the clients' socket has its turn first";
+  port_->allow_taken();
+  EXPECT_FALSE(hand_over(kLong, false));
+  EXPECT_FALSE(hand_over(kMaxTakenBytes + 1));
+  EXPECT_TRUE(hand_over(kMaxTakenBytes));
+}
+
 TEST_F(FdPortTest, ConnectionsTakeTurns) {
   const UniqueFd first = connect_peer(), second = connect_peer();
   const UniqueFd image = memfd(std::string(kFdBytesPerTurn, 'x'));

@@ -39,6 +39,7 @@ class FakeFdBroker {
     PutFd put;
     std::string content;
     int seals = 0;
+    ino_t inode = 0;
   };
   std::optional<Got> receive() {
     if (!peer_) peer_.reset(::accept4(listener_.get(), nullptr, nullptr, SOCK_CLOEXEC));
@@ -64,7 +65,8 @@ class FakeFdBroker {
     EXPECT_EQ(::fstat(fd.get(), &info), 0);
     EXPECT_GE(static_cast<std::uint64_t>(info.st_size), put->total_bytes);
     EXPECT_GE(info.st_blocks * 512, info.st_size) << "it has holes";
-    Got got{*put, std::string(put->total_bytes, '\0'), ::fcntl(fd.get(), F_GET_SEALS)};
+    Got got{*put, std::string(put->total_bytes, '\0'), ::fcntl(fd.get(), F_GET_SEALS),
+            info.st_ino};
     EXPECT_EQ(::pread(fd.get(), got.content.data(), got.content.size(), 0),
               static_cast<ssize_t>(put->total_bytes));
     return got;
@@ -137,6 +139,50 @@ TEST(FdHandover, LargeImagesGoAsSealedMemfdsAndTheRequestFollows) {
   EXPECT_FALSE(pair.broker.receive().has_value()) << "before all is stored";
   pair.fds.answer(Stored{id, 1});
   EXPECT_TRUE(pair.next().is<GenerateRequest>());
+}
+
+TEST(FdHandover, TheRequestFollowsOnceItsLastImageIsTakenAndTheMemfdStays) {
+  FdPair pair;
+  const RequestId id =
+      *pair.client.submit(ask(2), {image_bytes(pattern(kLarge)), image_bytes(pattern(kLarge, 9))});
+  EXPECT_FALSE(pair.next_fd().put.wants_taken);
+  const auto last = pair.next_fd();
+  EXPECT_TRUE(last.put.wants_taken);
+  pair.fds.answer(Taken{id, 0});  // nobody asked
+  for (int i = 0; i < 20; ++i) pair.turn();
+  EXPECT_FALSE(pair.broker.receive().has_value()) << "before the other one is stored";
+  pair.fds.answer(Stored{id, 0});
+  pair.fds.answer(Taken{id, 1});
+  EXPECT_EQ(pair.next().as<GenerateRequest>().id, id);
+  const RequestId other = *pair.client.submit(ask(1), {image_bytes(pattern(kLarge, 11))});
+  EXPECT_NE(pair.next_fd().inode, last.inode) << "it is being read";
+  pair.fds.answer(Stored{id, 1});
+  pair.fds.answer(Stored{other, 0});
+  EXPECT_EQ(pair.next().as<GenerateRequest>().id, other);
+}
+
+TEST(FdHandover, AfterTakenAConnectionThatEndsBringsNewOnesAndTheImageAgain) {
+  FdPair pair;
+  const std::string image = pattern(3 << 20);
+  const RequestId id = *pair.client.submit(ask(1), {image_bytes(image)});
+  pair.next_fd();
+  pair.fds.answer(Taken{id, 0});
+  EXPECT_EQ(pair.next().as<GenerateRequest>().id, id);
+  pair.fds.hang_up();
+  EXPECT_EQ(pair.chunks_of(id), image);
+}
+
+TEST(FdHandover, ARefusalAfterTakenIsTriedAgain) {
+  FdPair pair;
+  const RequestId id = *pair.client.submit(ask(1), {image_bytes(pattern(kLarge))});
+  pair.next_fd();
+  pair.fds.answer(Taken{id, 0});
+  EXPECT_EQ(pair.next().as<GenerateRequest>().id, id);
+  pair.fds.answer(Refused{id, Code::kExhausted, "full", 1});
+  EXPECT_EQ(pair.next_event<Retrying>().error.message, "full");
+  pair.next_fd();
+  pair.fds.answer(Stored{id, 0});
+  EXPECT_EQ(pair.next().as<GenerateRequest>().id, id);
 }
 
 TEST(FdHandover, TheFirstRequestsGoAsChunks) {

@@ -21,6 +21,11 @@ TEST(PutFd, RoundTrips) {
   EXPECT_EQ(put->id, some_id());
   EXPECT_EQ(put->image, 63u);
   EXPECT_EQ(put->total_bytes, kMaxImageBytes);
+  EXPECT_FALSE(put->wants_taken);
+  EXPECT_TRUE(decode_put_fd(encode_message(PutFd{some_id(), 0, 1, true}))->wants_taken);
+  const auto taken = decode_put_fd_answer(encode_message(Taken{some_id(), 6}));
+  ASSERT_TRUE(taken && std::holds_alternative<Taken>(*taken));
+  EXPECT_EQ(std::get<Taken>(*taken).image, 6u);
   const auto stored = decode_put_fd_answer(encode_message(Stored{some_id(), 5}));
   ASSERT_TRUE(stored && std::holds_alternative<Stored>(*stored));
   EXPECT_EQ(std::get<Stored>(*stored).image, 5u);
