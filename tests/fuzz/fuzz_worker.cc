@@ -10,9 +10,9 @@ namespace facet::fuzz {
 namespace {
 
 constexpr std::string_view kPlaces[] = {
-    "message",   "v:",       "type:",   "id:",     "attempt:",  "request",  "images",
-    "committed", "worker:",  "credits", "pid:",    "model",     "incarnat", "held",
-    "step:",     "running:", "kv_",     "updates", "sequences", "settled",  "idle_gap"};
+    "message", "v:",      "type:",     "id:",     "attempt:", "request",  "images",  "committed",
+    "worker:", "credits", "pid:",      "model",   "incarnat", "held",     "step:",   "running:",
+    "kv_",     "updates", "sequences", "settled", "idle_gap", "max_toke", "deadline"};
 
 void check_step(const Step& step) {
   for (const SequenceUpdate& update : step.updates) {
