@@ -71,6 +71,7 @@ class Client:
         self.socket_path, self.watches, self.hands_over = socket_path, watches, hands_over
         self.fd_socket, self.no_fds_before, self.fd_pause_s = None, 0.0, 1.0
         self.is_torn = False  # a request went ahead of an image that was not stored then
+        self.is_fd_deaf = False  # one was not answered: the others of this turn go as chunks
         self.connect()
         self.requests = {}
         self.last_heard = time.monotonic()
@@ -146,6 +147,7 @@ class Client:
             self.fd_socket.close()
             self.fd_socket, self.no_fds_before = None, time.monotonic() + self.fd_pause_s
             self.is_torn = self.is_torn or self.is_owed
+            self.is_fd_deaf = True
             return None
         return answer
 
@@ -157,7 +159,7 @@ class Client:
 
     def send_images(self, request):
         """False: refused at once."""
-        if (self.hands_over and request.images and request.id[0] % 4 != 0
+        if (self.hands_over and not self.is_fd_deaf and request.images and request.id[0] % 4 != 0
                 and time.monotonic() > self.no_fds_before):
             answer = self.hand_over(request)
             if answer is not None:
@@ -206,6 +208,7 @@ class Client:
 
     def poll(self, timeout_s):
         """Handles what is there, waiting at most `timeout_s` for the first message."""
+        self.is_fd_deaf = False
         self.socket.poll(int(timeout_s * 1000))
         # Looked at before what is there is taken: all that came before the end is there by then. Of
         # a daemon that left after its last answers nobody could ask for them again.
