@@ -63,7 +63,7 @@ struct Client::State {
   bool send_descriptors(const RequestId& id, PendingRequest& pending, Nanos now);
   void receive_answers(Nanos now);
   void answered(const PutFdAnswer& answer, Nanos now);
-  void taken(const HandedOver& first);
+  void taken(const Taken& image);
   void follow_images(const RequestId& id, PendingRequest& request);
   void give_up_descriptors(Nanos now);
   bool is_handover_overdue(Nanos now) const;

@@ -69,7 +69,7 @@ void Client::State::receive_answers(Nanos now) {
 }
 
 void Client::State::answered(const PutFdAnswer& answer, Nanos now) {
-  if (std::holds_alternative<Taken>(answer)) return taken(handed_over.front());
+  if (const auto* early = std::get_if<Taken>(&answer)) return taken(*early);
   const auto* const refusal = std::get_if<Refused>(&answer);
   if (refusal != nullptr && refusal->id.is_zero()) return give_up_descriptors(now);  // not wanted
   HandedOver first = std::move(handed_over.front());
@@ -83,9 +83,10 @@ void Client::State::answered(const PutFdAnswer& answer, Nanos now) {
 }
 
 // Its memfd is still being read; the broker reads the request when it has done that.
-void Client::State::taken(const HandedOver& first) {
-  const auto found = pending.find(first.id);
-  if (found == pending.end() || found->second.tries != first.tries) return;
+void Client::State::taken(const Taken& image) {
+  const HandedOver& first = handed_over.front();
+  const auto found = pending.find(image.id);
+  if (found == pending.end() || image.id != first.id || found->second.tries != first.tries) return;
   if (found->second.unanswered == 1) follow_images(first.id, found->second);
 }
 
