@@ -1,12 +1,12 @@
 #include "broker/decoder/png_decoder.h"
 
+#include <png.h>
+
 #include <array>
 #include <csetjmp>
 #include <cstring>
 #include <memory>
 #include <vector>
-
-#include <png.h>
 
 namespace facet {
 namespace {
@@ -21,13 +21,24 @@ struct PngJob {
   std::vector<std::uint8_t> stored;         // the whole image when interlaced, else one row
   std::vector<std::uint8_t> rgb;            // one row
   std::size_t row_bytes = 0;
+  std::uint8_t* row = nullptr;  // the one that libpng fills, of the last pass
 };
 
+// A pixel chunk that is cut off counts as one of the bytes that are there: libpng takes it in
+// pieces of kilobytes, and would decode nothing of the last one.
+void shorten_cut_chunk(png_bytep header, std::size_t left) {
+  if (std::memcmp(header + 4, "IDAT", 4) == 0 && png_get_uint_32(header) > left) {
+    png_save_uint_32(header, static_cast<png_uint_32>(left));
+  }
+}
+
 void read_bytes(png_structp codec, png_bytep target, std::size_t count) {
+  constexpr std::size_t kChunkHeader = 8;  // read at once: length, type
   auto* job = static_cast<PngJob*>(png_get_io_ptr(codec));
   if (count > job->rest.size()) png_error(codec, "image file is truncated");
   std::memcpy(target, job->rest.data(), count);
   job->rest = job->rest.subspan(count);
+  if (count == kChunkHeader) shorten_cut_chunk(target, job->rest.size());
 }
 
 [[noreturn]] void leave(png_structp codec, png_const_charp message) {
@@ -90,10 +101,10 @@ void read_rows(PngJob& job, const ImageInfo& info, OrientedRows& rows) {
   job.rgb.resize(std::size_t{3} * info.stored_width);
   for (int pass = 0; pass < num_passes; ++pass) {
     for (std::uint32_t y = 0; y < info.stored_height; ++y) {
-      std::uint8_t* row = job.stored.data() + (num_passes > 1 ? job.row_bytes * y : 0);
-      png_read_row(job.codec, row, nullptr);
+      job.row = job.stored.data() + (num_passes > 1 ? job.row_bytes * y : 0);
+      png_read_row(job.codec, job.row, nullptr);
       if (pass + 1 < num_passes) continue;
-      row_to_rgb(job, info, row, job.rgb.data());
+      row_to_rgb(job, info, job.row, job.rgb.data());
       rows.put(y, job.rgb.data());
     }
   }
@@ -114,9 +125,24 @@ void forget_metadata(PngJob& job, const ImageInfo& info) {
   png_set_chunk_cache_max(job.codec, 16);
 }
 
+// With the last row libpng reads on to the end of the pixel chunks, and fails where they are cut
+// off or damaged behind that row. The row is there by then.
+bool has_last_row(const PngJob& job, const ImageInfo& info) {
+  if (job.row == nullptr) return false;  // still in front of the pixels
+  constexpr int kNumPasses = 7;
+  return png_get_interlace_type(job.codec, job.header) == PNG_INTERLACE_NONE
+             ? png_get_current_row_number(job.codec) >= info.stored_height
+             : png_get_current_pass_number(job.codec) >= kNumPasses;
+}
+
 // False: damaged; `job.message` says how. No object with a destructor in here.
 bool run(PngJob& job, const ImageInfo& info, OrientedRows& rows) {
-  if (setjmp(png_jmpbuf(job.codec)) != 0) return false;
+  if (setjmp(png_jmpbuf(job.codec)) != 0) {
+    if (!has_last_row(job, info)) return false;
+    row_to_rgb(job, info, job.row, job.rgb.data());
+    rows.put(info.stored_height - 1, job.rgb.data());
+    return true;
+  }
   png_set_read_fn(job.codec, &job, read_bytes);
   forget_metadata(job, info);
   check_header_chunks(job);
@@ -141,8 +167,7 @@ Status decode_png(std::span<const std::uint8_t> encoded, const ImageInfo& info,
   const bool is_whole = job.header != nullptr && run(job, info, rows);
   png_destroy_read_struct(&job.codec, &job.header, nullptr);
   if (is_whole) return {};
-  return Error(Code::kInvalidArgument,
-               job.message[0] != '\0' ? job.message : "PNG cannot be read");
+  return Error(Code::kInvalidArgument, job.message[0] != '\0' ? job.message : "PNG cannot be read");
 }
 
 }  // namespace facet

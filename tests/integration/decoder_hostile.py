@@ -63,6 +63,22 @@ def check_truncated(decoder, rng):
     return count
 
 
+def check_cut_ends(decoder, rng):
+    """PNG without its last bytes: read as long as Pillow reads it, to the same pixels."""
+    read = 0
+    for encoded in (save(picture(rng, 40, 30), "PNG"), raw_png(rng, 30, 20, 8, 6, interlace=1),
+                    raw_png(rng, 33, 21, 2, 0, interlace=1), raw_png(rng, 1, 1, 8, 2)):
+        height, width = pillow_pixels(encoded).shape[:2]
+        for missing in range(1, 28):  # IEND, the checksums, the end of the compressed stream
+            cut = encoded[:-missing]
+            outcome, message, pixels = decoder.decode(cut, width, height)
+            expected = pillow_pixels(cut)
+            assert (outcome == OK) == (expected is not None), (missing, outcome, message)
+            assert outcome != OK or pixels == expected.tobytes(), missing
+            read += outcome == OK
+    return read
+
+
 def check_damaged(decoder, rng, rounds):
     """Random bytes changed: never a fault, and what both read is read alike (JPEG)."""
     files = [save(picture(rng, 60, 40), "JPEG"),
@@ -268,6 +284,7 @@ def main():
     rng = np.random.default_rng(seed)
     decoder = Decoder(binary)
     count = check_truncated(decoder, rng)
+    assert check_cut_ends(decoder, rng) > 4 * 12
     count += check_damaged(decoder, rng, 300)
     count += check_lying(decoder, rng)
     count += check_lying_webp(decoder, rng)
