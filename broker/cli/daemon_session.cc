@@ -72,11 +72,19 @@ Result<DaemonSession> DaemonSession::open(const DaemonOptions& options,
     socket = session.own_->socket_path();
   }
   session.client_ = FACET_TRY(Client::connect(socket, client_options));
+  session.socket_ = socket;
+  session.client_options_ = client_options;
   return session;
 }
 
 Result<ServerFacts> DaemonSession::facts() {
   return parse_facts(FACET_TRY(client_->status(kStatusTimeout)));
+}
+
+// As the client library judges while requests are unfinished: here there is none yet.
+bool DaemonSession::is_lost(Nanos silent) const {
+  return silent > client_options_.lost_after ||
+         (silent > client_options_.deserted_after && !check_socket(socket_));
 }
 
 Status DaemonSession::check() {
@@ -86,6 +94,7 @@ Status DaemonSession::check() {
 
 Result<ServerFacts> DaemonSession::wait_for_worker() {
   const Nanos start = monotonic_now();
+  Nanos heard = start;
   bool has_said = false;
   while (monotonic_now() - start < kWorkerTimeout) {
     if (stop_level() != StopLevel::kNone) return Error(Code::kCancelled, "interrupted");
@@ -93,6 +102,11 @@ Result<ServerFacts> DaemonSession::wait_for_worker() {
     const auto now = facts();
     if (!now && now.error().code != Code::kTimeout) return now.error();
     if (now && now->capacity > 0) return *now;
+    if (now) heard = monotonic_now();
+    if (const Nanos silent = monotonic_now() - heard; is_lost(silent)) {
+      return Error(Code::kClosed, "no sign of life from the daemon at " + socket_ + " for " +
+                                      std::to_string(silent / kSecond) + " s");
+    }
     if (now && now->is_hopeless) {
       const std::string log = own_ ? "; its log ends:\n" + own_->log_tail() : "";
       return Error(Code::kClosed, "no worker can serve: " + now->trouble + log);

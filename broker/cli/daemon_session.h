@@ -28,7 +28,8 @@ class DaemonSession {
 
   Client& client() { return *client_; }
 
-  // Waits until a worker is ready. kCancelled, or an error that says why none will be.
+  // Waits until a worker is ready. kCancelled, or an error that says why none will be: kClosed when
+  // the daemon is gone meanwhile (ClientOptions::lost_after, deserted_after).
   Result<ServerFacts> wait_for_worker();
   Result<ServerFacts> facts();
 
@@ -36,7 +37,11 @@ class DaemonSession {
   Status check();
 
  private:
+  bool is_lost(Nanos silent) const;
+
   std::unique_ptr<PrivateDaemon> own_;  // destroyed last
+  std::string socket_;
+  ClientOptions client_options_;
   std::optional<Client> client_;
 };
 

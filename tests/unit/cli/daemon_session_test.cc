@@ -1,0 +1,37 @@
+#include "broker/cli/daemon_session.h"
+
+#include <gtest/gtest.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+
+#include "common/base/unique_fd.h"
+#include "tests/unit/cli/temp_dir.h"
+
+namespace facet {
+namespace {
+
+// The daemon goes away after it was found and before a worker was ready: nobody waits for it.
+TEST(DaemonSession, ADaemonThatGoesAwayBeforeAWorkerIsReadyIsGivenUp) {
+  const TempDir dir;
+  const std::string path = dir.at("facet.sock");
+  sockaddr_un address{};
+  address.sun_family = AF_UNIX;
+  path.copy(address.sun_path, sizeof address.sun_path - 1);
+  UniqueFd listener(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  ASSERT_EQ(bind(listener.get(), reinterpret_cast<sockaddr*>(&address), sizeof address), 0);
+  ASSERT_EQ(listen(listener.get(), 8), 0);
+  ClientOptions options;
+  options.deserted_after = kMillisecond;
+  auto session = DaemonSession::open({path, "", ""}, options);
+  ASSERT_TRUE(session) << session.error().message;
+  listener.reset();  // as after SIGKILL: the socket's file stays
+  const auto facts = session->wait_for_worker();
+  ASSERT_FALSE(facts);
+  EXPECT_EQ(facts.error().code, Code::kClosed);
+  EXPECT_NE(facts.error().message.find("no sign of life from the daemon at " + path),
+            std::string::npos)
+      << facts.error().message;
+}
+
+}  // namespace
+}  // namespace facet
