@@ -85,6 +85,9 @@ Status check_image_fd(int fd, std::uint64_t bytes) {
   if ((seals & F_SEAL_SHRINK) == 0) {
     return Error(Code::kInvalidArgument, "put_fd: the memfd is not sealed with F_SEAL_SHRINK");
   }
+  if ((fcntl(fd, F_GETFL) & O_ACCMODE) == O_WRONLY) {
+    return Error(Code::kInvalidArgument, "put_fd: the memfd is not open for reading");
+  }
   struct stat status {};
   if (fstat(fd, &status) != 0) return errno_error("put_fd: the memfd", errno);
   if (static_cast<std::uint64_t>(status.st_size) >= bytes) return {};

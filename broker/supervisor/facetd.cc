@@ -102,6 +102,14 @@ Result<std::string> find_programs(const std::string& worker_program) {
   return folder;
 }
 
+// A pipe or a device would let the supervisor wait, or read nothing and mean the defaults.
+Status check_regular(const std::string& path) {
+  std::error_code error;
+  if (std::filesystem::is_regular_file(path, error)) return {};
+  if (error) return Error(Code::kInvalidArgument, path + ": " + error.message());
+  return Error(Code::kInvalidArgument, path + " is not a regular file");
+}
+
 Status follow_parent() {
   const pid_t parent = getppid();
   if (prctl(PR_SET_PDEATHSIG, SIGUSR1) != 0) return errno_error("PR_SET_PDEATHSIG", errno);
@@ -154,26 +162,18 @@ Result<SupervisorSetup> prepare(const Config& config, const RuntimeDir& folder,
   setup.gpus = gpus.uuids();
   setup.rules = rules_from(gpus.bound(config));
   setup.config = config;
-  setup.config_doors = {.read = [&options]() -> Result<Config> {
-                          // A pipe or a device would let the supervisor wait, or read nothing and
-                          // mean the defaults.
-                          std::error_code error;
-                          if (!std::filesystem::is_regular_file(options.config_path, error)) {
-                            return Error(Code::kInvalidArgument,
-                                         options.config_path + " is not a regular file");
-                          }
-                          Config next = FACET_TRY(read_config(options));
-                          FACET_TRY_STATUS(check_descriptor_limit(next));
-                          return next;
-                        },
-                        .publish =
-                            [&folder, &gpus](const Config& next) {
-                              return folder.write_file(kEffectiveConfig,
-                                                       describe(gpus.bound(next)));
-                            },
-                        .rules = [&gpus](const Config& next) {
-                          return rules_from(gpus.bound(next));
-                        }};
+  setup.config_doors = {
+      .read = [&options]() -> Result<Config> {
+        FACET_TRY_STATUS(check_regular(options.config_path));
+        Config next = FACET_TRY(read_config(options));
+        FACET_TRY_STATUS(check_descriptor_limit(next));
+        return next;
+      },
+      .publish =
+          [&folder, &gpus](const Config& next) {
+            return folder.write_file(kEffectiveConfig, describe(gpus.bound(next)));
+          },
+      .rules = [&gpus](const Config& next) { return rules_from(gpus.bound(next)); }};
   setup.client_socket = config.broker.socket;
   setup.worker_socket = folder.path() + "/workers.sock";
   // Children read what is in effect now, also when they start much later.
