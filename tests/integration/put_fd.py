@@ -165,7 +165,7 @@ class PutFd(PoolTest):
             ([link.socket.fileno()], size, "not a memfd"), ([unsealed], size, "F_SEAL_SHRINK"),
             ([grown], size, "F_SEAL_SHRINK"), ([empty], size, f"0 bytes; `total` is {size}"),
             ([good], size + 1, f"has {size} bytes; `total` is {size + 1}"), ([good], 0, "total"),
-            ([good], 1 << 31, "total"), ([writer], size, "cannot be read"),
+            ([good], 1 << 31, "total"), ([writer], size, "not open for reading"),
             ([], size, "0 descriptors"), ([good, good], size, "2 descriptors"),
             ([good] * 200, size, "or more descriptors"), ([text], 15, "image 0"),
             ([text], 9, "image 0")]
