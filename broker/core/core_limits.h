@@ -19,6 +19,10 @@ struct CoreLimits {
   // another; a lower limit of its own is for those who want one. 0: none.
   std::uint32_t max_queued_per_user = 0;
   std::uint64_t max_ingest_bytes_per_user = UINT64_MAX;  // the service: a part of the ring
+  // The same in pages of the ring, of which an image of one byte takes a whole one, and in requests
+  // whose images have begun to arrive. The service: a part of all.
+  std::uint64_t max_ingest_pages_per_user = UINT64_MAX;
+  std::uint32_t max_uploads_per_user = UINT32_MAX;
   std::uint32_t max_requests_per_client = 512;
   std::uint64_t max_ingest_bytes_per_client = 64ull << 20;  // of uploads and unfinished requests
   std::uint32_t max_images = 16;                            // of one request

@@ -143,6 +143,13 @@ struct Upload {
   UserId user = 0;
   std::vector<UploadImage> images;
   std::uint64_t bytes = 0;  // reserved
+  std::uint64_t pages() const {
+    std::uint64_t sum = 0;
+    for (const UploadImage& image : images) {
+      if (image.slot) sum += RingWriter::pages_for(image.total);
+    }
+    return sum;
+  }
   Nanos expires = 0;
   std::optional<Refused> refusal;  // the try was refused: what follows of it is dropped
   std::uint64_t begun = 0;         // bit i: image i's first chunk was seen in this try
@@ -180,7 +187,9 @@ struct Client {
 struct User {
   std::uint32_t requests = 0;  // unfinished
   std::uint32_t queued = 0;    // of those, not at a worker
-  std::uint64_t bytes = 0;     // ingest bytes of those and of uploads
+  std::uint32_t uploads = 0;   // requests whose images have begun to arrive, refused ones too
+  std::uint64_t bytes = 0;     // ingest bytes of unfinished requests and of uploads
+  std::uint64_t pages = 0;     // of the ingest arena, for those bytes
   std::uint64_t record_bytes = 0;
   std::uint64_t next_round = 0;
   std::uint64_t next_batch_round = 0;

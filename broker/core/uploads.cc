@@ -26,7 +26,9 @@ void release_image(CoreState& s, Upload& upload, UploadImage& image) {
   if (!image.slot) return;
   s.ring.free(*image.slot);  // no process but this one has seen it
   upload.bytes -= image.total;
-  s.users.at(upload.user).bytes -= image.total;
+  User& user = s.users.at(upload.user);
+  user.bytes -= image.total;
+  user.pages -= RingWriter::pages_for(image.total);
   const auto owner = s.clients.find(upload.owner);
   if (owner != s.clients.end()) owner->second.bytes -= image.total;
   image = {};
@@ -70,14 +72,6 @@ std::string image_name(std::uint32_t index) {
   return "image " + std::to_string(index);
 }
 
-std::uint64_t pages_of(const Upload& upload) {
-  std::uint64_t pages = 0;
-  for (const UploadImage& image : upload.images) {
-    if (image.slot) pages += RingWriter::pages_for(image.total);
-  }
-  return pages;
-}
-
 // Numbers of a chunk that no state can make right.
 std::optional<Refused> check_chunk(const CoreState& s, const ClientPut& put) {
   const PutChunk& chunk = put.chunk;
@@ -111,7 +105,7 @@ std::optional<Refused> begin_image(CoreState& s, const ClientPut& put, Upload& u
   UploadImage& image = upload.images[index];
   release_image(s, upload, image);
   const std::uint64_t most = s.ring.geometry().ingest_pages / 4;
-  const std::uint64_t pages = pages_of(upload) + RingWriter::pages_for(total);
+  const std::uint64_t pages = upload.pages() + RingWriter::pages_for(total);
   if (pages > most) {
     return Refused{{},
                    Code::kTooLarge,
@@ -134,7 +128,9 @@ std::optional<Refused> begin_image(CoreState& s, const ClientPut& put, Upload& u
   image.total = total;
   upload.bytes += total;
   owner.bytes += total;
-  user_of(s, upload.user).bytes += total;
+  User& user = user_of(s, upload.user);
+  user.bytes += total;
+  user.pages += RingWriter::pages_for(total);
   return std::nullopt;
 }
 
@@ -191,6 +187,15 @@ std::optional<Refused> store_chunk(CoreState& s, const ClientPut& put, Upload& u
   return complete_image(s, image, chunk.image);
 }
 
+// Why the images of another request may not begin to arrive.
+std::optional<Refused> check_new_upload(CoreState& s, const ClientPut& put) {
+  auto why = check_user_uploads(s, put.user);
+  if (!why && s.uploads.size() >= s.limits.max_uploads) {
+    why = exhausted(s, "too many requests are being sent: " + std::to_string(s.uploads.size()));
+  }
+  return why && put.malformed ? refusal_of(*put.malformed) : why;
+}
+
 }  // namespace
 
 Refused missing_image(const CoreState& s, const RequestId& id, std::uint32_t index) {
@@ -220,15 +225,12 @@ void handle_put(CoreState& s, const ClientPut& put) {
     found = s.uploads.end();
   }
   if (found == s.uploads.end()) {
-    if (s.uploads.size() >= s.limits.max_uploads) {
-      Refused why = put.malformed ? refusal_of(*put.malformed)
-                                  : exhausted(s, "too many requests are being sent: " +
-                                                     std::to_string(s.uploads.size()));
-      why.id = id;
-      refuse(s, put.client, std::move(why));
-      return;
+    if (auto why = check_new_upload(s, put)) {
+      why->id = id;
+      return refuse(s, put.client, std::move(*why));
     }
     found = s.uploads.emplace(id, Upload{put.client, put.user}).first;
+    ++user_of(s, put.user).uploads;
   }
   Upload& upload = found->second;
   touch(s, id, upload);
@@ -271,6 +273,7 @@ void drop_upload(CoreState& s, const RequestId& id) {
   release_images(s, found->second);
   s.upload_timers.erase({found->second.expires, id});
   s.due_clients.insert(found->second.owner);
+  --s.users.at(found->second.user).uploads;
   s.uploads.erase(found);
 }
 
@@ -278,10 +281,12 @@ std::vector<UploadImage> take_upload(CoreState& s, const RequestId& id) {
   const auto found = s.uploads.find(id);
   if (found == s.uploads.end()) return {};
   Upload& upload = found->second;
+  User& user = s.users.at(upload.user);
+  user.bytes -= upload.bytes;
+  user.pages -= upload.pages();
   std::vector<UploadImage> images = std::exchange(upload.images, {});
   const auto owner = s.clients.find(upload.owner);
   if (owner != s.clients.end()) owner->second.bytes -= upload.bytes;
-  user_of(s, upload.user).bytes -= upload.bytes;
   upload.bytes = 0;
   drop_upload(s, id);
   return images;

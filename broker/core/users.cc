@@ -17,6 +17,12 @@ std::string name(UserId user) {
   return user == kUnknownUser ? "an unknown user" : "user " + std::to_string(user);
 }
 
+std::uint64_t pages_of(const Request& r) {
+  std::uint64_t pages = 0;
+  for (const LedgerImage& image : r.images) pages += RingWriter::pages_for(image.bytes);
+  return pages;
+}
+
 // Of what is full: the part that each user with something in it may have.
 std::uint32_t equal_share(const CoreState& s, const User& mine) {
   std::uint32_t users = mine.queued == 0 ? 1 : 0;
@@ -30,7 +36,7 @@ User& user_of(CoreState& s, UserId user) {
   if (!s.users.contains(user) && s.users.size() >= kUsersKept) {
     std::erase_if(s.users, [&s](const auto& entry) {
       const User& idle = entry.second;
-      return idle.requests == 0 && idle.bytes == 0 && idle.next_round <= s.round;
+      return idle.requests == 0 && idle.uploads == 0 && idle.next_round <= s.round;
     });
   }
   return s.users[user];
@@ -80,8 +86,24 @@ std::optional<Refused> check_user_ledger(CoreState& s, UserId id, std::uint64_t 
                           std::to_string(most));
 }
 
+std::optional<Refused> check_user_uploads(CoreState& s, UserId id) {
+  const User& user = user_of(s, id);
+  if (user.uploads < s.limits.max_uploads_per_user) return std::nullopt;
+  return exhausted(s, name(id) + " has begun to send the images of " +
+                          std::to_string(user.uploads) +
+                          " requests and not asked for their answers; the limit of one user is " +
+                          std::to_string(s.limits.max_uploads_per_user));
+}
+
 std::optional<Refused> check_user_bytes(CoreState& s, UserId id, std::uint64_t more) {
   const User& user = user_of(s, id);
+  const std::uint64_t pages = RingWriter::pages_for(more);
+  if (user.pages + pages > s.limits.max_ingest_pages_per_user) {
+    return exhausted(s, name(id) + " has " + std::to_string(user.pages) + " pages of " +
+                            std::to_string(kRingPageBytes) + " bytes of the ring; with " +
+                            std::to_string(pages) + " more it passes the limit of one user, " +
+                            std::to_string(s.limits.max_ingest_pages_per_user));
+  }
   if (user.bytes + more <= s.limits.max_ingest_bytes_per_user) return std::nullopt;
   return exhausted(s, name(id) + " has " + std::to_string(user.bytes) +
                           " bytes of images under way; with " + std::to_string(more) +
@@ -93,6 +115,7 @@ void count_request(CoreState& s, const Request& r) {
   User& user = user_of(s, r.user);
   ++user.requests;
   user.bytes += r.owner_bytes;
+  user.pages += pages_of(r);
   user.record_bytes += r.record_bytes;
 }
 
@@ -100,6 +123,7 @@ void uncount_request(CoreState& s, const Request& r) {
   User& user = s.users.at(r.user);
   --user.requests;
   user.bytes -= r.owner_bytes;
+  user.pages -= pages_of(r);
   user.record_bytes -= r.record_bytes;
 }
 
@@ -111,25 +135,32 @@ Status check_users(const CoreState& s) {
     User& user = counted[r.user];
     ++user.requests;
     user.bytes += r.owner_bytes;
+    user.pages += pages_of(r);
     user.record_bytes += r.record_bytes;
     if (!r.is_queued()) continue;
     ++user.queued;
     queued_tokens += r.queued_tokens;
   }
-  for (const auto& [id, upload] : s.uploads) counted[upload.user].bytes += upload.bytes;
+  for (const auto& [id, upload] : s.uploads) {
+    User& user = counted[upload.user];
+    ++user.uploads;
+    user.bytes += upload.bytes;
+    user.pages += upload.pages();
+  }
   if (queued_tokens != s.queued_tokens) {
     return Error(Code::kInternal, "queued tokens: " + std::to_string(queued_tokens) + " counted, " +
                                       std::to_string(s.queued_tokens) + " stated");
   }
   for (const auto& [id, user] : s.users) {
     const User& seen = counted[id];
-    if (seen.requests != user.requests || seen.queued != user.queued || seen.bytes != user.bytes ||
+    if (seen.requests != user.requests || seen.queued != user.queued ||
+        seen.uploads != user.uploads || seen.bytes != user.bytes || seen.pages != user.pages ||
         seen.record_bytes != user.record_bytes) {
       return Error(Code::kInternal, "what " + name(id) + " holds is counted wrong");
     }
   }
   for (const auto& [id, user] : counted) {
-    if (user.requests + user.bytes > 0 && !s.users.contains(id)) {
+    if (user.requests + user.uploads > 0 && !s.users.contains(id)) {
       return Error(Code::kInternal, name(id) + " holds something and is not known");
     }
   }

@@ -27,7 +27,9 @@ void reach_round(CoreState& s, std::uint64_t round);
 // Why the user may not have another request queued, or `record_bytes` more of the ledger.
 std::optional<Refused> check_user_requests(CoreState& s, UserId user);
 std::optional<Refused> check_user_ledger(CoreState& s, UserId user, std::uint64_t record_bytes);
-// Why the user may not have `more` bytes of encoded images in the ring.
+// Why the user may not begin to send the images of another request.
+std::optional<Refused> check_user_uploads(CoreState& s, UserId user);
+// Why the user may not have an encoded image of `more` bytes in the ring.
 std::optional<Refused> check_user_bytes(CoreState& s, UserId user, std::uint64_t more);
 
 // An unfinished request counts for its user, until it ends.

@@ -1,8 +1,10 @@
 #include "broker/service/service_limits.h"
 
+#include <algorithm>
 #include <thread>
 
 #include "common/control/descriptor_needs.h"
+#include "common/shm/ring.h"
 
 namespace facet {
 namespace {
@@ -32,6 +34,9 @@ CoreLimits core_limits(const Config& config, std::uint32_t num_workers) {
   limits.max_ingest_bytes_per_user = broker.max_ingest_bytes_per_user > 0
                                          ? broker.max_ingest_bytes_per_user
                                          : user_share(config.ring.ingest_bytes);
+  const auto pages = RingGeometry::from_bytes(config.ring.ingest_bytes, 0).ingest_pages;
+  limits.max_ingest_pages_per_user = std::max<std::uint64_t>(
+      user_share(pages), RingWriter::pages_for(broker.max_ingest_bytes_per_user));
   limits.max_requests_per_client = static_cast<std::uint32_t>(broker.max_requests_per_client);
   limits.max_ingest_bytes_per_client = broker.max_ingest_bytes_per_client;
   limits.max_images = static_cast<std::uint32_t>(broker.max_images);
@@ -41,6 +46,7 @@ CoreLimits core_limits(const Config& config, std::uint32_t num_workers) {
   limits.max_tokens_default = static_cast<std::uint32_t>(broker.max_tokens_default);
   limits.max_tokens_limit = static_cast<std::uint32_t>(broker.max_tokens_limit);
   limits.max_uploads = static_cast<std::uint32_t>(config.ledger.max_records);
+  limits.max_uploads_per_user = static_cast<std::uint32_t>(user_share(limits.max_uploads));
   limits.deadline_default = broker.request_deadline_s * kSecond;
   limits.record_ttl = broker.record_ttl_s * kSecond;
   limits.keepalive = broker.keepalive_ms * kMillisecond;

@@ -19,6 +19,10 @@ from pool_daemon import wait_until
 LONG = {"max_tokens": 100, "ignore_eos": True}
 
 
+def half_id(number):
+    return bytes([7, number] * 8)
+
+
 def in_child(user, work):
     """Forks; the child becomes `user` and returns what work() returns, as JSON by a pipe."""
     read, write = os.pipe()
@@ -117,6 +121,56 @@ class Users(PoolTest):
         self.assertEqual(got[:fit], ["accepted"] * fit)
         self.assertIn("it passes the limit of one user, 20480", got[-1]["message"])
         self.assertEqual(result(in_child(2002, images))[0], "accepted")
+
+    def test_images_that_are_never_whole(self):
+        """One who begins images, of few bytes each, and never ends them: the ring and the table of
+        uploads have room for others all the while."""
+        daemon, client = self.open_pool(
+            workers=1, ring='ingest_bytes = "8MiB"\npixel_bytes = "16MiB"',  # 128 pages
+            ledger='bytes = "8MiB"\nmax_records = 64')
+
+        def begin():
+            socket = zmq.Context.instance().socket(zmq.DEALER)
+            socket.linger = 0
+            socket.connect("ipc://" + daemon.socket_path)
+            for number in range(60):
+                for image in range(16 if number < 8 else 1):
+                    put = {"v": 1, "type": "put", "id": half_id(number), "image": image,
+                           "total": 2, "offset": 0}
+                    socket.send_multipart([msgpack.packb(put), b"x"])
+            said = []
+            while not said or "begun to send" not in said[-1]["message"]:
+                assert socket.poll(round(1000 * patient(20))), said
+                message = msgpack.unpackb(socket.recv())
+                assert message["type"] == "refused", message
+                said.append({key: message[key] for key in ("code", "message", "retry_after_ms")})
+            socket.close()
+            return said
+        said = result(in_child(2001, begin))
+        for refused in said:
+            self.assertEqual(refused["code"], "exhausted")
+            self.assertGreater(refused["retry_after_ms"], 0)
+        self.assertEqual(said[0]["message"], "user 2001 has 96 pages of 65536 bytes of the ring; "
+                                             "with 1 more it passes the limit of one user, 96")
+        self.assertEqual(said[-1]["message"],
+                         "user 2001 has begun to send the images of 48 requests and not asked for "
+                         "their answers; the limit of one user is 48")
+        mine = [Request(f"{i}", [jpeg(), jpeg()], {"max_tokens": 5}) for i in range(12)]
+        client.run(mine, in_flight=4)
+        for request in mine:
+            self.assert_answer(request)
+            self.assertEqual(request.num_refusals, 0)
+
+        def cancel():
+            socket = zmq.Context.instance().socket(zmq.DEALER)
+            socket.connect("ipc://" + daemon.socket_path)
+            for number in range(60):
+                socket.send(msgpack.packb({"v": 1, "type": "cancel", "id": half_id(number)}))
+            socket.close()
+            zmq.Context.instance().term()  # all is sent
+            return True
+        result(in_child(2001, cancel))
+        self.assert_rests(client)
 
     def test_connections_of_one_user(self):
         daemon, client = self.open_pool(workers=1, broker="max_clients_per_user = 3")

@@ -135,6 +135,55 @@ TEST_F(Users, BytesOfImagesCountOverConnectionsAndBrokers) {
   EXPECT_EQ(core->status().users.at(0).ingest_bytes, 200u);
 }
 
+TEST_F(Users, AnImageOfFewBytesCountsForItsWholePage) {
+  limits.max_ingest_pages_per_user = 3;
+  start();
+  step(ClientPut{1, {id(1), 0, kRingPageBytes + 1, 0}, "x", {}, 1001});  // half an image: two pages
+  put_as(1001, 2, 100);
+  put_as(1001, 3, 100);
+  ASSERT_EQ(told<Refused>(1001).size(), 1u);
+  EXPECT_EQ(told<Refused>(1001)[0].code, Code::kExhausted);
+  EXPECT_GT(told<Refused>(1001)[0].retry_after_ms, 0u);
+  EXPECT_EQ(told<Refused>(1001)[0].message,
+            "user 1001 has 3 pages of 65536 bytes of the ring; with 1 more it passes the limit of "
+            "one user, 3");
+  put_as(1002, 4, 100);
+  EXPECT_TRUE(told<Refused>(1002).empty());
+  step(ClientGenerate{1001, request(2, 1), "ask 1", {}, 1001});
+  put_as(1001, 5, 100);
+  EXPECT_EQ(told<Refused>(1001).size(), 2u) << "an accepted request holds its pages still";
+  step(ClientCancel{1001, id(2)});
+  put_as(1001, 6, 100);
+  EXPECT_EQ(told<Refused>(1001).size(), 2u);
+  tick(limits.upload_ttl);
+  EXPECT_TRUE(core->status().users.empty());
+}
+
+TEST_F(Users, UploadsThatNeverEndLeaveRoomForOthers) {
+  limits.max_uploads = 8;
+  limits.max_uploads_per_user = 6;
+  start();
+  for (std::uint8_t i = 1; i <= 5; ++i) {
+    step(ClientPut{1, {id(i), 0, 100, 0}, "half", {}, 1001});
+    tick(kSecond);
+  }
+  // Refused, and it has a place all the same.
+  step(ClientPut{2, {id(6), 0, 100, 50}, "no beginning", {}, 1001});
+  EXPECT_EQ(told<Refused>(2).size(), 1u);
+  put_as(1001, 7, 100);
+  ASSERT_EQ(told<Refused>(1001).size(), 1u);
+  EXPECT_EQ(told<Refused>(1001)[0].code, Code::kExhausted);
+  EXPECT_EQ(told<Refused>(1001)[0].message,
+            "user 1001 has begun to send the images of 6 requests and not asked for their answers; "
+            "the limit of one user is 6");
+  put_as(1002, 8, 100);
+  EXPECT_TRUE(told<Refused>(1002).empty());
+  tick(limits.upload_ttl - 5 * kSecond);  // the oldest one's time is over
+  put_as(1001, 7, 100);
+  EXPECT_EQ(told<Refused>(1001).size(), 1u);
+  EXPECT_TRUE(core->check_conservation());
+}
+
 TEST_F(Users, TheLedgerKeepsRoomForOthers) {
   limits.max_text_bytes_per_token = 1024;
   limits.max_tokens_limit = 1024;
