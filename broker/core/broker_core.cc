@@ -20,6 +20,18 @@
 namespace facet {
 namespace {
 
+// In that time nobody could be heard: it counts against no sender of images, no decoder and no
+// worker. Deadlines of requests are what their clients were promised, and stay.
+void forgive_pause(CoreState& s, Nanos length) {
+  s.upload_timers.clear();
+  for (auto& [id, upload] : s.uploads) {
+    upload.expires += length;
+    s.upload_timers.emplace(upload.expires, id);
+  }
+  for (auto& [number, job] : s.decode_jobs) job.overdue += length;
+  if (s.hello_deadline != 0) s.hello_deadline += length;
+}
+
 struct Handle {
   CoreState& s;
 
@@ -53,6 +65,7 @@ struct Handle {
     s.seams = std::move(e.seams);
   }
   void operator()(DrainEnded&) { s.draining = false; }
+  void operator()(Paused& e) { forgive_pause(s, e.length); }
   void operator()(TimerTick&) {}
 };
 

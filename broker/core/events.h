@@ -142,12 +142,15 @@ struct LimitsChanged {  // from now on; num_workers as it was
 
 struct DrainStarted {};  // accept nothing new; done when BrokerCore::is_drained()
 struct DrainEnded {};    // the drain is taken back
+struct Paused {  // the broker itself did not run for so long (host suspended, process stopped)
+  Nanos length = 0;
+};
 struct TimerTick {};     // next_deadline() has come
 
 using Event =
     std::variant<ClientPut, ClientGenerate, ClientCancel, ClientBlocked, ClientWritable, ClientGone,
                  WorkerHello, WorkerStep, WorkerUnreachable, WorkerStarted, WorkerDead,
                  WorkerReaped, WorkerDisabled, WorkerDrain, DecoderUp, DecoderReaped, DecoderReply,
-                 LimitsChanged, DrainStarted, DrainEnded, TimerTick>;
+                 LimitsChanged, DrainStarted, DrainEnded, Paused, TimerTick>;
 
 }  // namespace facet

@@ -93,7 +93,17 @@ void BrokerService::wait() {
   zmq_poll(items.data(), count, static_cast<long>((timeout + kMillisecond - 1) / kMillisecond));
 }
 
+// The loop turns at least twice a second, so a longer gap is no rest.
+void BrokerService::notice_pause() {
+  const Nanos now = monotonic_now();
+  const Nanos gap = now - std::exchange(turned_at_, now);
+  if (gap == now || gap < kPauseOfOurOwn) return;
+  spdlog::warn("broker_paused seconds={:.1f}", static_cast<double>(gap) / kSecond);
+  feed(Paused{gap});
+}
+
 Status BrokerService::serve_once() {
+  notice_pause();
   FACET_TRY_STATUS(receive_control());
   control_.flush();
   decoder_.flush();

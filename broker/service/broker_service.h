@@ -42,6 +42,7 @@ class BrokerService {
  private:
   // Waits until something can be done, at most until the core's next deadline.
   void wait();
+  void notice_pause();
   Status serve_once();
   Status receive_control();
   void receive_decoder();
@@ -85,6 +86,7 @@ class BrokerService {
   bool draining_ = false;
   bool retiring_ = false;
   Nanos status_due_ = 0;
+  Nanos turned_at_ = 0;  // the last turn of the loop; 0: none yet
   std::uint32_t config_generation_;
 };
 

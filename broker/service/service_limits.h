@@ -57,6 +57,8 @@ inline constexpr Nanos kVerdictGrace = 3 * kSecond;
 inline constexpr Nanos kDecodeGrace = 5 * kSecond;
 // How often the supervisor is told that the loop turns.
 inline constexpr Nanos kStatusInterval = kSecond / 2;
+// A gap between two turns of the loop beyond which this process was not running.
+inline constexpr Nanos kPauseOfOurOwn = 2 * kSecond;
 // Where a client should come back that found the table full.
 inline constexpr std::uint32_t kTableFullRetryMs = 1000;
 

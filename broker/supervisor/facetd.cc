@@ -80,6 +80,7 @@ SupervisorRules rules_from(const Config& config) {
   rules.back_off = {milliseconds(config.supervisor.restart_backoff_ms),
                     milliseconds(config.supervisor.restart_backoff_max_ms)};
   rules.deadlines = {milliseconds(config.supervisor.load_deadline_ms),
+                     milliseconds(config.supervisor.warmup_deadline_ms),
                      milliseconds(config.supervisor.idle_deadline_ms),
                      milliseconds(config.supervisor.step_deadline_ms)};
   rules.broker_deadline = milliseconds(config.supervisor.broker_deadline_ms);

@@ -1,5 +1,5 @@
 // Tells a hung process from a busy one: its progress counter must move within the deadline of the
-// phase that it says it is in.
+// phase that it says it is in. Times are those in which the watcher itself ran.
 #pragma once
 
 #include <cstdint>
@@ -11,6 +11,7 @@ namespace facet {
 
 struct PhaseDeadlines {
   Nanos load = 600 * kSecond;
+  Nanos warm_up = 180 * kSecond;
   Nanos idle = 5 * kSecond;
   Nanos step = 60 * kSecond;
 
@@ -18,6 +19,7 @@ struct PhaseDeadlines {
     switch (phase) {
       case WorkerPhase::kStarting:
       case WorkerPhase::kLoad: return load;
+      case WorkerPhase::kWarmUp: return warm_up;
       case WorkerPhase::kIdle: return idle;
       default: return step;
     }
@@ -27,8 +29,6 @@ struct PhaseDeadlines {
 class ProgressWatch {
  public:
   void start(Nanos now) { *this = ProgressWatch(now); }
-  // The watcher itself did not run (host suspended, supervisor stopped): counts from now on.
-  void forgive(Nanos now) { changed_ = now; }
 
   void see(WorkerPhase phase, std::uint64_t progress, Nanos now) {
     if (phase == phase_ && progress == progress_) return;

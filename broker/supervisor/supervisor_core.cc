@@ -10,8 +10,6 @@
 namespace facet {
 namespace {
 
-// The supervisor steps several times a second; a longer pause means that it did not run itself.
-constexpr Nanos kPauseOfOurOwn = 2 * kSecond;
 // A process that served this long without harm is not in a restart loop.
 constexpr Nanos kSettledAfter = 10 * kSecond;
 // A decoder has nothing to load: dying sooner than this counts as an early death.
@@ -19,6 +17,9 @@ constexpr Nanos kDecoderProven = kSecond;
 constexpr Nanos kAfterOrderlyEnd = 100 * kMillisecond;
 constexpr Nanos kBusyTick = 20 * kMillisecond;  // while somebody starts: `ready` is seen soon
 constexpr Nanos kQuietTick = 250 * kMillisecond;
+// Of a longer gap between two steps so much counts as time in which others could show progress: the
+// supervisor did not run itself (host suspended, stopped, no core for it), and they may not have.
+constexpr Nanos kLongestRest = 2 * kQuietTick;
 // Deaths of one worker that a new broker is told of. One matters: that of the life which had a
 // request when the former broker died; more happen only while a broker stands stopped.
 constexpr std::size_t kDeathsKept = 16;
@@ -59,10 +60,7 @@ SupervisorCore::SupervisorCore(const SupervisorRules& rules) : rules_(rules) {
 std::vector<SupervisorAction> SupervisorCore::step(const SupervisorEvent& event, Nanos now,
                                                    std::uint64_t fresh) {
   actions_.clear();
-  if (now_ != 0 && now - now_ > kPauseOfOurOwn) {
-    for_each([&](Life& life) { life.watch.forgive(now); });
-    broker_heard_ = now;
-  }
+  if (now_ != 0) awake_ += std::clamp<Nanos>(now - now_, 0, kLongestRest);
   now_ = std::max(now_, now);
   if (fresh > last_incarnation_) last_incarnation_ = fresh - 1;
   if (!has_left_) {
@@ -174,7 +172,7 @@ void SupervisorCore::on(const LifelineClosed&) {
 }
 
 void SupervisorCore::on(const BrokerSaid& event) {
-  broker_heard_ = now_;
+  broker_heard_ = awake_;
   const ControlPacket& packet = event.packet;
   Life* life = find({Role::kWorker, packet.worker, packet.incarnation});
   switch (packet.kind) {
@@ -215,20 +213,20 @@ void SupervisorCore::on(const BrokerSaid& event) {
 void SupervisorCore::on(const PageSeen& event) {
   Life* life = find(event.id);
   if (life == nullptr || life->state != State::kRunning) return;
-  life->watch.see(event.phase, event.progress, now_);
+  life->watch.see(event.phase, event.progress, awake_);
   if (event.steps > 0) life->was_useful = true;
   if (event.is_ready && !life->is_ready) {
     life->is_ready = true;
     life->ready_since = now_;
     note(false, child_name(life->id) + " is ready after " + seconds(now_ - life->started));
   }
-  if (life->watch.is_overdue(rules_.deadlines, now_)) end_hung(*life, event.is_stopped);
+  if (life->watch.is_overdue(rules_.deadlines, awake_)) end_hung(*life, event.is_stopped);
 }
 
 void SupervisorCore::on(const BrokerSeen& event) {
   // From its start on: one that hangs while it recovers is no better.
   if (broker_.state != State::kRunning) return;
-  if (now_ - broker_heard_ > rules_.broker_deadline) end_hung(broker_, event.is_stopped);
+  if (awake_ - broker_heard_ > rules_.broker_deadline) end_hung(broker_, event.is_stopped);
 }
 
 SupervisorCore::Life* SupervisorCore::find(const ChildId& id) {
@@ -350,7 +348,7 @@ void SupervisorCore::declare_dead(Life& life, bool own_fault, int exit_code) {
 // A stopped process is somebody's doing and cannot handle SIGABRT; a hung one is to blame.
 void SupervisorCore::end_hung(Life& life, bool is_stopped) {
   const Nanos silent =
-      life.id.role == Role::kBroker ? now_ - broker_heard_ : life.watch.silent_for(now_);
+      life.id.role == Role::kBroker ? awake_ - broker_heard_ : life.watch.silent_for(awake_);
   note(true, child_name(life.id) + (is_stopped ? " stands stopped" : " hangs") +
                  ": no progress for " + seconds(silent));
   life.is_blamed = !is_stopped;
@@ -386,8 +384,8 @@ void SupervisorCore::start_what_is_due() {
     life.failed_starts = former.failed_starts;
     life.state = State::kRunning;
     life.started = now_;
-    life.watch.start(now_);
-    if (life.id.role == Role::kBroker) broker_heard_ = now_;
+    life.watch.start(awake_);
+    if (life.id.role == Role::kBroker) broker_heard_ = awake_;
     actions_.emplace_back(StartChild{life.id});
   });
 }

@@ -250,7 +250,8 @@ class SupervisorCore {
   Nanos now_ = 0;
   Nanos drain_until_ = 0;
   Nanos leave_by_ = 0;          // kStopping: stop waiting for what cannot be reaped
-  Nanos broker_heard_ = 0;
+  Nanos awake_ = 0;         // time in which we ran ourselves: by it others' progress is judged
+  Nanos broker_heard_ = 0;  // in that time
   std::uint64_t last_incarnation_ = 0;
   std::deque<ControlPacket> last_deaths_;  // of workers, for a broker that was not there
   std::uint32_t num_unfinished_ = 0;  // requests, as the broker says

@@ -19,6 +19,7 @@ const char* phase_name(std::uint32_t phase) {
   switch (static_cast<WorkerPhase>(phase)) {
     case WorkerPhase::kStarting: return "starting";
     case WorkerPhase::kLoad: return "load";
+    case WorkerPhase::kWarmUp: return "warmup";
     case WorkerPhase::kIdle: return "idle";
     case WorkerPhase::kEncode: return "encode";
     case WorkerPhase::kPrefill: return "prefill";

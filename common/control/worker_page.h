@@ -19,6 +19,7 @@ enum class WorkerPhase : std::uint32_t {
   kPrefill = 4,   // ticks per layer
   kDecode = 5,
   kDraining = 6,
+  kWarmUp = 7,    // between the weights and the first hello: graphs, kernels
 };
 
 // The requests that the engine holds. Two sides: the writer fills the one that is not shown.

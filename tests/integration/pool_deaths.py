@@ -1,15 +1,18 @@
-"""The whole pool while its processes die, hang, stop and drain.
+"""The whole pool while its processes die, hang, stop and drain, or all stand still together.
 
     pool_deaths.py BIN_DIR [unittest arguments]
 """
 
+import contextlib
 import os
+import random
 import signal
+import time
 
 from patience import patient, patient_ms
-from pool_case import PoolTest, jpeg, run_tests
+from pool_case import SEED, PoolTest, jpeg, run_tests
 from pool_client import Client, Request
-from pool_daemon import count_fds, state_of, wait_until
+from pool_daemon import count_fds, family_of, state_of, wait_until
 
 
 def deadlines(step_ms):
@@ -135,6 +138,47 @@ class Deaths(PoolTest):
             work()
         wait_until(lambda: (count_fds(broker), count_fds(daemon.process.pid)) == before, 5,
                    "descriptors are back")
+
+
+class Suspended(PoolTest):
+    def test_who_wakes_together_is_not_blamed(self):
+        """As on a host that was suspended: nobody runs for longer than every deadline, then twice
+        for a little less than one. In that time nobody could show progress, or see any."""
+        deadline_s = patient(2)
+        daemon, client = self.pool(
+            workers=2, worker="echo.token_us = 5000",
+            supervisor="".join(f"{name}_deadline_ms = {round(1000 * deadline_s)}\n"
+                               for name in ("step", "idle", "broker")))
+        rng = random.Random(SEED)
+        before = daemon.workers(), daemon.broker()
+        requests = [Request(f"{i}", [jpeg()], {"max_tokens": 150, "ignore_eos": True})
+                    for i in range(40)]
+        rests = [3 * deadline_s, 0.9 * deadline_s, 0.9 * deadline_s]
+        tokens_before = [500, 1500, 2500]  # of 6000
+
+        def turn():
+            if rests and sum(len(r.tokens) for r in requests) > tokens_before[-len(rests)]:
+                self.suspend(daemon, rests.pop(0), rng)
+        client.run(requests, in_flight=16, on_turn=turn)
+        self.assertEqual(rests, [])
+        for request in requests:
+            self.assert_answer(request)
+            self.assertEqual(request.done["attempts"], 1)
+        status = self.assert_rests(client)
+        self.assertEqual((daemon.workers(), daemon.broker()), before)
+        self.assertEqual(sum(w["deaths"] for w in status["workers"]), 0)
+        self.assertEqual(status["counters"]["decode_retries"], 0)
+
+    @staticmethod
+    def suspend(daemon, seconds, rng):
+        family = family_of(daemon.process.pid)
+        for number in (signal.SIGSTOP, signal.SIGCONT):
+            rng.shuffle(family)
+            for pid in family:
+                with contextlib.suppress(ProcessLookupError):  # a decoder's child that was through
+                    os.kill(pid, number)
+            if number == signal.SIGSTOP:
+                time.sleep(seconds)
 
 
 if __name__ == "__main__":

@@ -134,18 +134,17 @@ def test_stopped_processes_are_replaced():
     assert daemon.stop() == 0
 
 
-def test_a_paused_supervisor_blames_nobody():
-    daemon = Daemon(BIN, supervisor=SHORT)
-    wait_for("both workers", lambda: daemon.num_ready() == 2)
-    before = daemon.pids()
-    for pid in (daemon.pid, *before.values()):
-        os.kill(pid, signal.SIGSTOP)
-    time.sleep(patient(4))  # longer than each deadline
-    for pid in (daemon.pid, *before.values()):
-        os.kill(pid, signal.SIGCONT)
-    for _ in range(100):
-        assert daemon.pids() == before, daemon.log()
-        time.sleep(0.01)
+def test_a_warm_up_has_a_deadline_of_its_own():
+    os.environ["FACET_ECHO_WARM_UP_MS"] = "3600000"
+    try:
+        daemon = Daemon(BIN, num_workers=1, wait=False, supervisor="warmup_deadline_ms = 300\n"
+                        f"load_deadline_ms = 3600000\nstep_deadline_ms = 3600000\n{QUICK}")
+        wait_for("its end", lambda: "worker 0 hangs: no progress" in daemon.log())
+        wait_for("its last words", lambda: "phase=warmup" in daemon.log())
+        line = [text for text in daemon.log().splitlines() if "worker_dead" in text][0]
+        assert "own_fault=1" in line, line
+    finally:
+        del os.environ["FACET_ECHO_WARM_UP_MS"]
     assert daemon.stop() == 0
 
 

@@ -1,7 +1,9 @@
 // facet-worker-echo: the worker's service around the echo engine.
+#include <chrono>
 #include <cstdlib>
 #include <memory>
 #include <sstream>
+#include <thread>
 
 #include "worker/echo/echo_engine.h"
 #include "worker/service/run_worker.h"
@@ -20,6 +22,14 @@ int token_us_of(std::uint32_t worker, int configured) {
   return token_us;
 }
 
+// FACET_ECHO_WARM_UP_MS: so long a warm-up without a sign of life, as of a compiler that hangs.
+void warm_up(const facet::ProgressTick& tick) {
+  const char* given = std::getenv("FACET_ECHO_WARM_UP_MS");
+  if (given == nullptr) return;
+  tick(facet::WorkerPhase::kPrefill);
+  std::this_thread::sleep_for(std::chrono::milliseconds(std::atoi(given)));
+}
+
 facet::Result<std::unique_ptr<facet::Engine>> make_engine(const facet::EngineContext& context) {
   const facet::WorkerConfig& worker = context.config.worker;
   const facet::EchoOptions options{
@@ -28,7 +38,9 @@ facet::Result<std::unique_ptr<facet::Engine>> make_engine(const facet::EngineCon
       .max_lanes = static_cast<std::uint32_t>(worker.max_lanes),
       .capacity = static_cast<std::uint32_t>(worker.credits),
   };
-  return FACET_TRY(facet::EchoEngine::create(options, context.tick));
+  auto engine = FACET_TRY(facet::EchoEngine::create(options, context.tick));
+  warm_up(context.tick);
+  return engine;
 }
 
 }  // namespace

@@ -61,7 +61,11 @@ int load_failure_exit_code(Code code) {
 int serve(const WorkerArguments& arguments, const Config& config, PageWriter& page,
           MailboxReader& mailbox, const ImageGate& gate, const BrokerEpoch& epoch,
           const EngineFactory& factory) {
-  const ProgressTick tick = [&page](WorkerPhase phase) { page.tick(phase); };
+  // Before there is an engine its parts compute as in a step, but wait for compilers and captures.
+  bool is_warming_up = true;
+  const ProgressTick tick = [&](WorkerPhase phase) {
+    page.tick(is_warming_up && phase != WorkerPhase::kLoad ? WorkerPhase::kWarmUp : phase);
+  };
   tick(WorkerPhase::kLoad);
   StartTimes times(started_at(arguments.incarnation));
   times.mark("process");
@@ -70,6 +74,7 @@ int serve(const WorkerArguments& arguments, const Config& config, PageWriter& pa
   if (!engine) {
     return report("engine_not_loaded", engine.error(), load_failure_exit_code(engine.error().code));
   }
+  is_warming_up = false;
   spdlog::info("worker_ready worker={} incarnation={} model={} credits={} {}", arguments.worker,
                arguments.incarnation, (*engine)->facts().name, (*engine)->capacity(),
                words_of(times));

@@ -78,6 +78,24 @@ TEST_F(Upload, NothingFollowingFor30SecondsForgetsIt) {
   EXPECT_EQ(told<Refused>().at(0).code, Code::kInvalidArgument);
 }
 
+TEST_F(Upload, WhileTheBrokerDidNotRunNobodyWasSilent) {
+  tick(limits.restart_grace);
+  const std::string image = fake_image(9, 9, 98);
+  const std::string_view half = std::string_view(image).substr(0, 49);
+  step(ClientPut{1, {id(1), 0, 98, 0}, half});
+  put(2, 0, image);
+  now += 600 * kSecond;
+  step(Paused{600 * kSecond});
+  step(ClientPut{1, {id(1), 0, 98, 49}, std::string_view(image).substr(49)});
+  generate(request(1, 1));
+  EXPECT_EQ(told<Accepted>().size(), 1u);
+  tick(limits.upload_ttl - kSecond);
+  EXPECT_EQ(core->status().uploads, 1u);
+  tick(kSecond);
+  EXPECT_EQ(core->status().uploads, 0u);
+  EXPECT_TRUE(core->check_conservation());
+}
+
 TEST_F(Upload, WhatIsNoImageIsRefusedByItsIndex) {
   put(1, 0, fake_image(9, 9));
   put(1, 1, "bad");

@@ -212,17 +212,6 @@ TEST(SupervisorCore, StoppedWorkerIsKilledWithoutBlame) {
   EXPECT_EQ(world.last(ControlKind::kWorkerDead).own_fault, 0u);
 }
 
-TEST(SupervisorCore, APauseOfOurOwnIsNobodysHang) {
-  SupervisorWorld world(rules(1));
-  world.start_all();
-  world.now += 3600 * kSecond;  // the host slept, or somebody stopped facetd
-  world.page(0, WorkerPhase::kIdle, 1, 0, true);
-  world.feed(BrokerSeen{});
-  world.feed(TimePassed{});
-  EXPECT_TRUE(world.processes.back().signals.empty());
-  EXPECT_EQ(world.count(ControlKind::kWorkerDead), 0);
-}
-
 TEST(SupervisorCore, BadConfigurationDisablesAndLeavesWhenNobodyIsLeft) {
   SupervisorWorld world(rules(2));
   world.feed(TimePassed{});
