@@ -42,7 +42,8 @@ def main():
     bench = os.path.join(build, "tests", "throughput_bench")
     with Daemon(os.path.join(build, "bin"), workers=2, log_level="warn",
                 worker="echo.token_us = 0\nmax_lanes = 64\ncredits = 128",
-                broker="record_ttl_s = 1") as daemon:
+                broker="record_ttl_s = 10",  # a host may stall, and the client must hear the end
+                ledger='bytes = "512MiB"\nmax_records = 65536') as daemon:
         client = Client(daemon.socket_path)
         wait_ready(client, daemon.num_workers, 30)
         with tempfile.NamedTemporaryFile(suffix=".jpg") as image:
