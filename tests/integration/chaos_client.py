@@ -60,12 +60,7 @@ class ChaosClient(Client):
 
     def turn(self):
         """Handles all that is there; asks again where the rules say so."""
-        while True:
-            try:
-                frames = self.socket.recv_multipart(zmq.NOBLOCK)
-            except zmq.Again:
-                break
-            self.handle(frames)
+        self.receive()
         for request in [r for r in self.open.values() if r.finished]:
             del self.open[request.id]
             self.num_retried += request.done is not None and request.done["attempts"] > 1

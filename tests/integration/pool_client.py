@@ -208,18 +208,22 @@ class Client:
 
     def poll(self, timeout_s):
         """Handles what is there, waiting at most `timeout_s` for the first message."""
-        self.is_fd_deaf = False
         self.socket.poll(int(timeout_s * 1000))
         # Looked at before what is there is taken: all that came before the end is there by then. Of
         # a daemon that left after its last answers nobody could ask for them again.
         cut = self.is_cut_off()
+        self.receive()
+        self.resubmit(cut)
+
+    def receive(self):
+        """Handles all that is there; what is sent after it may go as descriptors again."""
+        self.is_fd_deaf = False
         while True:
             try:
                 frames = self.socket.recv_multipart(zmq.NOBLOCK)
             except zmq.Again:
                 break
             self.handle(frames)
-        self.resubmit(cut)
 
     def poll_until(self, condition, timeout_s):
         deadline = time.monotonic() + patient(timeout_s)
