@@ -30,7 +30,7 @@ from crash_table import CrashTable, points_of_table
 from patience import patient, patient_ms
 from pool_case import jpeg
 from pool_client import Client, Request
-from pool_daemon import Daemon, count_fds, state_of, wait_until
+from pool_daemon import Daemon, open_fds, state_of, wait_until
 
 # A load may be over, for all but its client, when something happens to a process.
 ATTEMPTS = 4
@@ -84,7 +84,7 @@ class Round:
         self.images = [jpeg(rng.randint(8, 300), rng.randint(8, 300)) for _ in range(5)]
         self.images.append(jpeg(700, 600))  # copied in several pieces
         self.run_load(lambda: None)
-        self.fds = count_fds(self.daemon.process.pid)
+        self.fds = open_fds(self.daemon.process.pid)
 
     def close(self):
         self.client.close()
@@ -181,8 +181,12 @@ class Round:
             ring = status["ring"]
             return status["idle"] and ring["ingest"]["used"] == ring["pixels"]["used"] == 0
         wait_until(rests, 60, "the pool is idle")
-        wait_until(lambda: count_fds(self.daemon.process.pid) == self.fds, 20,
-                   "the supervisor's descriptors")
+        try:
+            wait_until(lambda: len(open_fds(self.daemon.process.pid)) == len(self.fds), 20,
+                       "the supervisor's descriptors")
+        except TimeoutError as error:
+            raise TimeoutError(f"{error}: {open_fds(self.daemon.process.pid)}, "
+                               f"at the start: {self.fds}") from None
 
     def catch(self, point, action, nth):
         """One round: the nth hit of the point ends in `action`. Returns whether it was hit."""

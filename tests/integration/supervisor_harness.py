@@ -10,6 +10,7 @@ import tempfile
 import time
 
 from patience import patient
+from pool_daemon import count_fds
 
 
 def wait_for(what, condition, timeout=10.0):
@@ -133,7 +134,7 @@ class Daemon:
                         timeout)
 
     def num_fds(self):
-        return len(os.listdir(f"/proc/{self.pid}/fd"))
+        return count_fds(self.pid)
 
     def stop(self, signals=(signal.SIGTERM,), timeout=20):
         for number in signals:
