@@ -30,6 +30,7 @@ void forgive_pause(CoreState& s, Nanos length) {
   }
   for (auto& [number, job] : s.decode_jobs) job.overdue += length;
   if (s.hello_deadline != 0) s.hello_deadline += length;
+  s.heard_since = s.now;
 }
 
 struct Handle {
@@ -71,6 +72,7 @@ struct Handle {
 
 // What follows from any event: time, pixels, jobs, dispatches, messages.
 std::vector<Action> settle(CoreState& s) {
+  core::note_who_was_heard(s);
   core::run_request_timers(s);
   core::run_upload_timers(s);
   core::run_hello_timer(s);

@@ -36,8 +36,9 @@ struct CoreLimits {
   Nanos deadline_default = 600 * kSecond;  // also the longest that may be asked for
   Nanos upload_ttl = 30 * kSecond;         // chunks without a generate
   Nanos record_ttl = 60 * kSecond;         // a finished request can be asked for again this long
-  // In a full ledger finished records that nobody reads make room, but not before this age: a
-  // client comes back after 3 s of silence. 4096 records then carry 400 requests a second.
+  // In a full ledger finished records that nobody reads make room, but not before a broker has run
+  // for so long since their end was told: a client comes back after 3 s of silence. 4096 records
+  // then carry 400 requests a second.
   Nanos record_ttl_when_full = 10 * kSecond;
   Nanos keepalive = kSecond;
   Nanos blocked_retry = 50 * kMillisecond;  // a client whose socket was full is tried again

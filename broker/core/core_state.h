@@ -65,7 +65,8 @@ struct Request {
   Phase phase = Phase::kWaiting;
   Nanos accepted = 0;
   Nanos deadline = 0;
-  Nanos finished = 0;
+  // When its end was told last; before that, when a client could ask for it first.
+  Nanos kept_since = 0;
   Nanos timer = 0;  // its entry in CoreState::request_timers: deadline, later the record's end
   RecordProgress progress;
 
@@ -258,6 +259,7 @@ struct CoreState {
   bool draining = false;
   Nanos draining_since = 0;
   Nanos recovered_at = 0;         // when this broker started
+  Nanos heard_since = 0;          // from then on it has run without a pause
   std::deque<Nanos> completions;  // the last ones, for the retry hint
   CoreCounters counters;
 };

@@ -121,6 +121,8 @@ bool send_next(CoreState& s, ClientToken token, Client& client, const RequestId&
   if (!rule_holds(Rule::kDoneOnce)) s.out.push_back(SendClient{token, done_message(s, r)});
   client.cursors.erase(found);
   drop_watcher(r, token);
+  r.kept_since = s.now;
+  s.ledger.set_told(r.record, s.now);
   return true;
 }
 
@@ -204,7 +206,10 @@ void client_blocked(CoreState& s, ClientToken token, const ClientNotice& unsent)
     Request* r = find_request(s, id);
     if (r == nullptr) return nullptr;
     const auto [where, is_new] = client.cursors.try_emplace(id);
-    if (is_new) r->watchers.push_back(token);  // its Done was the unsent one
+    if (is_new) {  // its Done was the unsent one
+      r->watchers.push_back(token);
+      if (!r->is_unfinished()) s.ledger.set_told(r->record, std::nullopt);
+    }
     Cursor& cursor = where->second;
     cursor.next = is_new ? next : std::min(cursor.next, next);
     make_due(s, token, client, id, cursor);

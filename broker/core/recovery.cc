@@ -87,9 +87,10 @@ void recover_unfinished(CoreState& s, const Takeover& takeover, const RecordView
 void recover_terminal(CoreState& s, const RecordView& view) {
   Request r = request_of(view);
   r.phase = Phase::kTerminal;
-  r.finished = view.terminal.finished;
-  // While brokers die one after the other its client cannot have asked for it.
-  const Nanos least = s.now + s.limits.record_ttl_when_full;
+  // Who was not told, or has not had its time since, asks this broker.
+  const bool was_heard = view.terminal.told != 0 && view.terminal.told <= s.ledger.heard_before();
+  r.kept_since = was_heard ? view.terminal.told : s.now;
+  const Nanos least = was_heard ? 0 : s.now + s.limits.record_ttl_when_full;
   start_timer(s, add_request(s, std::move(r)),
               std::max(view.terminal.finished + s.limits.record_ttl, least));
 }
@@ -97,7 +98,8 @@ void recover_terminal(CoreState& s, const RecordView& view) {
 }  // namespace
 
 void recover(CoreState& s, const Takeover& takeover) {
-  s.recovered_at = s.now;
+  s.recovered_at = s.heard_since = s.now;
+  if (s.ledger.heard_before() > s.now) s.ledger.set_heard_before(0);  // no clock of ours
   take_over_workers(s, takeover);
   const LedgerScan& scan = s.ledger.scan();
   FACET_CRASH_POINT("recovery.workers");

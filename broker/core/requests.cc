@@ -129,7 +129,7 @@ void finish(CoreState& s, Request& r, Ending ending) {
   terminal.prompt_tokens = ending.prompt_tokens;
   terminal.image_tokens = ending.image_tokens;
   terminal.cached_tokens = ending.cached_tokens;
-  terminal.finished = r.finished = s.now;
+  terminal.finished = r.kept_since = s.now;
   terminal.tail = ending.tail;
   terminal.error = ending.reason == FinishReason::kError ? ending.error : std::string();
   const Status finished = s.ledger.finish(r.record, terminal);
@@ -202,13 +202,16 @@ void run_request_timers(CoreState& s) {
   }
 }
 
+void note_who_was_heard(CoreState& s) {
+  const Nanos time_to_ask = s.limits.record_ttl_when_full;
+  if (s.now - s.heard_since >= time_to_ask) s.ledger.set_heard_before(s.now - time_to_ask);
+}
+
 bool evict_finished(CoreState& s) {
   for (const auto& [when, id] : s.request_timers) {
     const Request* r = find_request(s, id);
     if (r->is_unfinished() || !r->watchers.empty()) continue;
-    // A former broker's clients need the same time from this one's start.
-    const Nanos finished = std::max(r->finished, s.recovered_at);
-    if (s.now - finished < s.limits.record_ttl_when_full) continue;
+    if (r->kept_since > s.ledger.heard_before()) continue;
     const RequestId gone = id;
     s.request_timers.erase({when, gone});
     erase_request(s, gone);

@@ -38,7 +38,10 @@ void start_timer(CoreState& s, Request& r, Nanos when);
 
 void cancel_request(CoreState& s, ClientToken client, const RequestId& id);
 
-// Drops the finished record that ends first, if one is old enough and read by nobody.
+// A record makes room in a full ledger only when who was told its end has had the time to ask
+// again.
+void note_who_was_heard(CoreState& s);
+// Drops the finished record that ends first, if one may go and is read by nobody.
 bool evict_finished(CoreState& s);
 
 // Deadlines, ends of records, ends of back-offs.

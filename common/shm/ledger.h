@@ -71,6 +71,7 @@ struct TerminalRecord {
   std::uint32_t image_tokens = 0;
   std::uint32_t cached_tokens = 0;
   Nanos finished = 0;
+  Nanos told = 0;     // when a client was sent the end, to a millisecond; 0: none was. Read only
   std::string tail;   // text after that of the last token
   std::string error;  // at most kLedgerMaxErrorBytes
 };
@@ -84,7 +85,7 @@ struct RecordProgress {
   std::uint32_t is_solo = 0;         // 1: it runs alone there, as a suspect
   std::uint32_t reserved = 0;
   std::uint64_t incarnation = 0;  // of that worker; 0: at none
-  Nanos dispatched = 0;              // of the last attempt
+  Nanos dispatched = 0;           // of the last attempt
   Nanos first_token = 0;
 };
 
@@ -112,9 +113,9 @@ struct RecordView {
 };
 
 struct LedgerScan {
-  std::vector<RecordView> records;        // kLive and kTerminal, valid ones
-  std::uint32_t num_damaged = 0;          // skipped
-  std::uint32_t num_unpublished = 0;      // kWriting: never accepted
+  std::vector<RecordView> records;    // kLive and kTerminal, valid ones
+  std::uint32_t num_damaged = 0;      // skipped
+  std::uint32_t num_unpublished = 0;  // kWriting: never accepted
   // Index of the record that the former broker worked on when it died by its own fault.
   std::optional<std::uint32_t> handling;
   std::uint64_t epoch = 0;
@@ -151,7 +152,14 @@ class LedgerWriter {
   // kLive -> kTerminal. The error is cut to kLedgerMaxErrorBytes. kTooLarge: the tail does not fit
   // (then nothing has changed).
   Status finish(std::uint32_t index, const TerminalRecord& terminal);
+  // A client was sent the end of a terminal record, for the last time at `when`; nullopt: no
+  // longer.
+  void set_told(std::uint32_t index, std::optional<Nanos> when);
   void erase(std::uint32_t index);  // any -> kFree
+  // Whoever was told an end up to then has had its time to ask for it again: from a broker that
+  // lived and ran. A next broker's word, too: it cannot know otherwise how long nobody listened.
+  void set_heard_before(Nanos when);
+  Nanos heard_before() const;
   // Names the record being worked on, so that one that ends brokers is found; nullopt = none.
   void set_handling(std::optional<std::uint32_t> index);
   // For the handler of a fatal signal that is the broker's own fault: `word |= kHandlingFault`.

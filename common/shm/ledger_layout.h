@@ -21,6 +21,7 @@ struct alignas(64) LedgerHeader {
   std::uint32_t reserved;
   std::atomic<std::uint64_t> epoch;
   std::atomic<std::uint64_t> handling;  // record index + 1, 0 = none; or'ed with kHandlingFault
+  std::atomic<std::int64_t> heard_before;
 };
 
 struct alignas(64) LedgerRecord {
@@ -50,6 +51,8 @@ struct alignas(64) LedgerRecord {
   std::uint32_t prompt_tokens;
   std::uint32_t image_tokens;
   std::uint32_t cached_tokens;
+  std::atomic<std::uint32_t>
+      told_after_ms;  // from `finished` on, rounded up, at least 1; 0: untold
   std::int64_t finished;
   std::uint32_t tail_bytes;
   std::uint32_t error_bytes;

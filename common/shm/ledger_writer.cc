@@ -217,12 +217,30 @@ Status LedgerWriter::finish(std::uint32_t index, const TerminalRecord& terminal)
   to.image_tokens = terminal.image_tokens;
   to.cached_tokens = terminal.cached_tokens;
   to.finished = terminal.finished;
+  to.told_after_ms.store(0, std::memory_order_relaxed);
   to.tail_bytes = static_cast<std::uint32_t>(terminal.tail.size());
   to.error_bytes = static_cast<std::uint32_t>(error.size());
   FACET_CRASH_POINT("ledger.finishing");
   to.state.store(static_cast<std::uint32_t>(RecordState::kTerminal), std::memory_order_release);
   FACET_CRASH_POINT("ledger.finished");
   return {};
+}
+
+void LedgerWriter::set_told(std::uint32_t index, std::optional<Nanos> when) {
+  LedgerRecord& of = record(index);
+  FACET_CHECK(of.state.load(std::memory_order_relaxed) ==
+              static_cast<std::uint32_t>(RecordState::kTerminal));
+  const Nanos after = !when ? 0 : (*when - of.finished) / kMillisecond + 1;
+  of.told_after_ms.store(static_cast<std::uint32_t>(std::clamp<Nanos>(after, 0, UINT32_MAX)),
+                         std::memory_order_relaxed);
+}
+
+void LedgerWriter::set_heard_before(Nanos when) {
+  header_->heard_before.store(when, std::memory_order_relaxed);
+}
+
+Nanos LedgerWriter::heard_before() const {
+  return header_->heard_before.load(std::memory_order_relaxed);
 }
 
 void LedgerWriter::erase(std::uint32_t index) {

@@ -126,5 +126,102 @@ TEST_F(Recovery, ItCanBeKilledAndRepeatedWithoutLoss) {
   EXPECT_EQ(core->status().epoch, 21u);
 }
 
+// Finished records fill the ledger. Those whose clients had their time before the death make room.
+class FullTakeover : public Recovery {
+ protected:
+  FullTakeover() {
+    worker_up(0, 10, 64);
+    tick(time_to_ask());  // this broker itself is no new one
+  }
+  Nanos time_to_ask() const { return limits.record_ttl_when_full; }
+  void ask() {
+    for (std::uint8_t i = 1; i <= 40; ++i) generate(request(i));
+  }
+  void answer() {
+    for (std::uint8_t i = 1; i <= 40; ++i) worker_says(0, 10, ending(i, 1, 0));
+  }
+  bool has_room() {
+    const std::size_t before = told<Accepted>().size();
+    generate(request(99));
+    if (told<Accepted>().size() == before) return false;
+    step(ClientCancel{1, id(99)});
+    return true;
+  }
+};
+
+TEST_F(FullTakeover, WhatWasToldLongBeforeTheDeathMakesRoomAtOnce) {
+  ask();
+  answer();
+  tick(time_to_ask() + kMillisecond);
+  start();
+  EXPECT_TRUE(has_room());
+}
+
+TEST_F(FullTakeover, WhatWasToldShortlyBeforeTheDeathStaysForItsClients) {
+  ask();
+  answer();
+  tick(time_to_ask() - kMillisecond);
+  start();
+  EXPECT_FALSE(has_room());
+  tick(time_to_ask() - 1);
+  EXPECT_FALSE(has_room());
+  tick(1);
+  EXPECT_TRUE(has_room());
+}
+
+TEST_F(FullTakeover, WhatNobodyWasToldStaysHoweverOldItIs) {
+  ask();
+  step(ClientGone{1});
+  answer();
+  tick(2 * time_to_ask());
+  start();
+  EXPECT_FALSE(has_room());
+  tick(time_to_ask());
+  EXPECT_TRUE(has_room());
+}
+
+TEST_F(FullTakeover, AnEndThatDidNotFitIntoAClientsSocketWasNotTold) {
+  ask();
+  answer();
+  for (const Done& done : told<Done>()) step(ClientBlocked{1, done});
+  step(ClientGone{1});
+  tick(2 * time_to_ask());
+  start();
+  EXPECT_FALSE(has_room());
+}
+
+TEST_F(FullTakeover, TheTimeBetweenBrokersThatDieSoonCountsForNobody) {
+  ask();
+  answer();
+  for (int life = 0; life < 20; ++life) {
+    start();
+    EXPECT_FALSE(has_room()) << "life " << life;
+    tick(time_to_ask() / 5);
+  }
+  tick(time_to_ask());
+  start();
+  EXPECT_TRUE(has_room());
+}
+
+TEST_F(FullTakeover, ATimeInWhichTheBrokerItselfStoodStillCountsForNobody) {
+  ask();
+  answer();
+  now += 3 * time_to_ask();
+  step(Paused{3 * time_to_ask()});
+  EXPECT_FALSE(has_room());
+  start();
+  EXPECT_FALSE(has_room());
+  tick(time_to_ask());
+  EXPECT_TRUE(has_room());
+}
+
+TEST_F(FullTakeover, AWordFromTheFutureIsNotBelieved) {
+  ask();
+  answer();
+  ledger->set_heard_before(now + 1000 * kSecond);
+  start();
+  EXPECT_FALSE(has_room());
+}
+
 }  // namespace
 }  // namespace facet

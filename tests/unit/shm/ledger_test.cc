@@ -85,6 +85,30 @@ TEST_F(Ledger, AnEndIsKeptWithTailAndErrorUntilErased) {
   EXPECT_TRUE(scan_ledger(memory.span())->records.empty());
 }
 
+TEST_F(Ledger, ANextWriterKnowsWhoWasToldAnEnd) {
+  LedgerWriter ledger = writer();
+  EXPECT_EQ(ledger.heard_before(), 0);
+  ledger.set_heard_before(17 * kSecond);
+  std::vector<std::uint32_t> records;
+  for (std::uint8_t i = 0; i < 4; ++i) {
+    records.push_back(*ledger.publish(spec(static_cast<std::uint8_t>(i + 1))));
+    TerminalRecord terminal;
+    terminal.reason = 1;
+    terminal.finished = 10 * kSecond;
+    ASSERT_TRUE(ledger.finish(records[i], terminal).has_value());
+  }
+  ledger.set_told(records[1], 10 * kSecond);
+  ledger.set_told(records[2], 12 * kSecond + 1);
+  ledger.set_told(records[3], 12 * kSecond);
+  ledger.set_told(records[3], std::nullopt);
+  const LedgerWriter next = writer();
+  EXPECT_EQ(next.heard_before(), 17 * kSecond);
+  std::vector<Nanos> told;
+  for (const std::uint32_t record : records) told.push_back(next.view(record).terminal.told);
+  EXPECT_EQ(told, (std::vector<Nanos>{0, 10 * kSecond + kMillisecond, 12 * kSecond + kMillisecond,
+                                      0}));
+}
+
 TEST_F(Ledger, LogprobsAreKeptWithTheirTokens) {
   const std::vector<TokenLogprob> told{{7, -1}, {1, -0.5F}, {8, -2}, {8, -2}, {9, -3}, {2, -0.25F}};
   {
