@@ -79,7 +79,6 @@ struct CoreStatus {
   ArenaUse pixels;
   LedgerUse ledger;
   CoreCounters counters;
-  std::string conservation;  // empty, or the first discrepancy by name
 };
 
 }  // namespace facet

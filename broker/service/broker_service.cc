@@ -29,12 +29,14 @@ BrokerService::BrokerService(const Parts& parts)
                                      .fds = fds_.counters(),
                                      .malformed_from_workers = workers_.num_malformed(),
                                      .config_generation = config_generation_,
-                                     .idle = core_.is_idle()});
+                                     .idle = core_.is_idle(),
+                                     .conservation = audit_.verdict()});
                }),
       fds_(parts.fd_listener, parts.fd_limits,
            [this](Event event) { feed(std::move(event)); }),
       workers_(parts.worker_router, parts.num_workers, parts.epoch),
       facts_(parts.facts),
+      audit_([this] { return core_.check_conservation(); }),
       read_limits_(parts.read_limits),
       epoch_(parts.epoch),
       config_generation_(parts.config_generation) {}

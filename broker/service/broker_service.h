@@ -7,6 +7,7 @@
 #include <string>
 
 #include "broker/core/broker_core.h"
+#include "broker/service/books_audit.h"
 #include "broker/service/client_port.h"
 #include "broker/service/control_channel.h"
 #include "broker/service/decoder_channel.h"
@@ -77,6 +78,7 @@ class BrokerService {
   FdPort fds_;
   WorkerPort workers_;
   const ServiceFacts facts_;
+  BooksAudit audit_;
   const std::function<Result<LimitsChanged>()> read_limits_;
   const std::uint64_t epoch_;
 

@@ -26,6 +26,7 @@ struct ServiceStatus {
   std::uint64_t malformed_from_workers = 0;
   std::uint32_t config_generation = 1;  // grows with every change while facetd runs
   bool idle = false;
+  std::string conservation;  // empty, or the first discrepancy by name
 };
 
 std::string status_json(const CoreStatus& core, const ServiceFacts& facts,

@@ -278,8 +278,8 @@ void Simulation::check_end() {
   schedule(end - now, [] {});
   while (now < end && run_one()) {
   }
+  check_conservation();
   const CoreStatus status = core_->status();
-  if (!status.conservation.empty()) violate("at the end: " + status.conservation);
   if (status.ingest.used + status.pixels.used + status.ledger.used + status.ledger.records != 0) {
     violate("at the end " + std::to_string(status.ingest.used) + " ingest and " +
             std::to_string(status.pixels.used) + " pixel pages and " +
