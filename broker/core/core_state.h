@@ -67,6 +67,7 @@ struct Request {
   Nanos deadline = 0;
   // When its end was told last; before that, when a client could ask for it first.
   Nanos kept_since = 0;
+  std::optional<Nanos> evictable_since;  // its entry in CoreState::evictable
   Nanos timer = 0;  // its entry in CoreState::request_timers: deadline, later the record's end
   RecordProgress progress;
 
@@ -217,6 +218,7 @@ struct CoreState {
 
   std::unordered_map<RequestId, Request> requests;
   Timers request_timers;
+  Timers evictable;  // finished records that nobody reads, by kept_since
   Timers backoff_timers;
   std::uint64_t next_sequence = 1;
   std::map<UserId, User> users;

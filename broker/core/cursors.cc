@@ -94,8 +94,14 @@ Accepted accepted_message(const CoreState& s, const Request& r) {
   return accepted;
 }
 
-void drop_watcher(Request& r, ClientToken token) {
+void drop_watcher(CoreState& s, Request& r, ClientToken token) {
   r.watchers.erase(std::remove(r.watchers.begin(), r.watchers.end(), token), r.watchers.end());
+  index_eviction(s, r);
+}
+
+void add_watcher(CoreState& s, Request& r, ClientToken token) {
+  r.watchers.push_back(token);
+  index_eviction(s, r);
 }
 
 // Sends the next message of one cursor. False when it is up to date.
@@ -120,8 +126,8 @@ bool send_next(CoreState& s, ClientToken token, Client& client, const RequestId&
   s.out.push_back(SendClient{token, done_message(s, r)});
   if (!rule_holds(Rule::kDoneOnce)) s.out.push_back(SendClient{token, done_message(s, r)});
   client.cursors.erase(found);
-  drop_watcher(r, token);
   r.kept_since = s.now;
+  drop_watcher(s, r, token);
   s.ledger.set_told(r.record, s.now);
   return true;
 }
@@ -166,7 +172,7 @@ Client& client_of(CoreState& s, ClientToken token) {
 void attach_cursor(CoreState& s, ClientToken token, Request& r, std::uint32_t next) {
   Client& client = client_of(s, token);
   const auto [where, is_new] = client.cursors.try_emplace(r.id);
-  if (is_new) r.watchers.push_back(token);
+  if (is_new) add_watcher(s, r, token);
   where->second.next = next;
   where->second.accepted_due = true;
   make_due(s, token, client, r.id, where->second);
@@ -207,7 +213,7 @@ void client_blocked(CoreState& s, ClientToken token, const ClientNotice& unsent)
     if (r == nullptr) return nullptr;
     const auto [where, is_new] = client.cursors.try_emplace(id);
     if (is_new) {  // its Done was the unsent one
-      r->watchers.push_back(token);
+      add_watcher(s, *r, token);
       if (!r->is_unfinished()) s.ledger.set_told(r->record, std::nullopt);
     }
     Cursor& cursor = where->second;
@@ -237,7 +243,7 @@ void client_gone(CoreState& s, ClientToken token) {
   const auto found = s.clients.find(token);
   if (found == s.clients.end()) return;
   for (const auto& [id, cursor] : found->second.cursors) {
-    drop_watcher(*find_request(s, id), token);
+    drop_watcher(s, *find_request(s, id), token);
   }
   // Nothing counts against it any more, should a late message bring its token back.
   for (auto& [id, r] : s.requests) {

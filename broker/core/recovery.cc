@@ -91,8 +91,9 @@ void recover_terminal(CoreState& s, const RecordView& view) {
   const bool was_heard = view.terminal.told != 0 && view.terminal.told <= s.ledger.heard_before();
   r.kept_since = was_heard ? view.terminal.told : s.now;
   const Nanos least = was_heard ? 0 : s.now + s.limits.record_ttl_when_full;
-  start_timer(s, add_request(s, std::move(r)),
-              std::max(view.terminal.finished + s.limits.record_ttl, least));
+  Request& added = add_request(s, std::move(r));
+  start_timer(s, added, std::max(view.terminal.finished + s.limits.record_ttl, least));
+  index_eviction(s, added);
 }
 
 }  // namespace

@@ -52,6 +52,7 @@ void erase_request(CoreState& s, const RequestId& id) {
   Request& r = found->second;
   FACET_CHECK(r.phase == Phase::kTerminal && r.encoded == 0 && r.pixels == 0);
   drop_cursors(s, r);
+  s.evictable.erase({r.evictable_since.value_or(0), id});
   s.ledger.erase(r.record);
   s.requests.erase(found);
 }
@@ -154,6 +155,7 @@ void finish(CoreState& s, Request& r, Ending ending) {
   release_owner(s, r);
   count_completion(s, ending);
   start_timer(s, r, s.now + s.limits.record_ttl);
+  index_eviction(s, r);
   wake_cursors(s, r);
 }
 
@@ -207,17 +209,20 @@ void note_who_was_heard(CoreState& s) {
   if (s.now - s.heard_since >= time_to_ask) s.ledger.set_heard_before(s.now - time_to_ask);
 }
 
+void index_eviction(CoreState& s, Request& r) {
+  if (r.evictable_since) s.evictable.erase({*r.evictable_since, r.id});
+  r.evictable_since.reset();
+  if (r.is_unfinished() || !r.watchers.empty()) return;
+  r.evictable_since = r.kept_since;
+  s.evictable.emplace(r.kept_since, r.id);
+}
+
 bool evict_finished(CoreState& s) {
-  for (const auto& [when, id] : s.request_timers) {
-    const Request* r = find_request(s, id);
-    if (r->is_unfinished() || !r->watchers.empty()) continue;
-    if (r->kept_since > s.ledger.heard_before()) continue;
-    const RequestId gone = id;
-    s.request_timers.erase({when, gone});
-    erase_request(s, gone);
-    return true;
-  }
-  return false;
+  if (s.evictable.empty() || s.evictable.begin()->first > s.ledger.heard_before()) return false;
+  const RequestId id = s.evictable.begin()->second;
+  s.request_timers.erase({find_request(s, id)->timer, id});
+  erase_request(s, id);
+  return true;
 }
 
 double completions_per_second(const CoreState& s) {

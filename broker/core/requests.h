@@ -41,7 +41,9 @@ void cancel_request(CoreState& s, ClientToken client, const RequestId& id);
 // A record makes room in a full ledger only when who was told its end has had the time to ask
 // again.
 void note_who_was_heard(CoreState& s);
-// Drops the finished record that ends first, if one may go and is read by nobody.
+// Whether it may be dropped then; to be said after every change of its phase, watchers, kept_since.
+void index_eviction(CoreState& s, Request& r);
+// Drops the record whose clients have had the longest time, if one may go and is read by nobody.
 bool evict_finished(CoreState& s);
 
 // Deadlines, ends of records, ends of back-offs.

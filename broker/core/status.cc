@@ -43,10 +43,14 @@ Status check_requests(const CoreState& s) {
   std::uint32_t running = 0;
   std::uint32_t unfinished = 0;
   std::size_t backoff = 0;
+  std::size_t unread = 0;
   for (const auto& [id, r] : s.requests) {
     const int group = r.is_suspect() ? 1 : 0;
     if (!r.is_unfinished()) {
       if (r.encoded != 0 || r.pixels != 0) return Error(Code::kInternal, "finished, with slots");
+      if (!r.watchers.empty()) continue;
+      ++unread;
+      if (!s.evictable.contains({r.kept_since, id})) return Error(Code::kInternal, "kept for ever");
       continue;
     }
     ++unfinished;
@@ -82,6 +86,7 @@ Status check_requests(const CoreState& s) {
   if (s.request_timers.size() != s.requests.size()) {
     return differ("timers of requests", s.request_timers.size(), s.requests.size());
   }
+  if (unread != s.evictable.size()) return differ("evictable", unread, s.evictable.size());
   if (s.ledger.use().records != s.requests.size()) {
     return differ("records", s.requests.size(), s.ledger.use().records);
   }
