@@ -46,6 +46,7 @@ Result<std::string> read_stream(std::istream& stream, const std::string& name) {
                  name + ": the prompt exceeds " + std::to_string(kMaxMapBytes) + " bytes");
   }
   if (text.ends_with('\n')) text.pop_back();
+  if (text.empty()) return Error(Code::kInvalidArgument, name + ": the prompt is empty");
   return text;
 }
 

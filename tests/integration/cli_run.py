@@ -79,6 +79,7 @@ def errors_are_named():
                 (("/no/such.png", "-p", "x"), 2, "/no/such.png: No such file"),
                 ((WORK.name, "-p", "x"), 2, "is a folder"),
                 ((), 2, "a prompt is needed"),
+                (("-p", "-"), 2, "standard input: the prompt is empty"),
                 (("-p", "x", "--max-tokens", "100000"), 1, "16384"),
                 (("-p", "x", "--no-such-option"), 2, "no-such-option")]:
             done = FACET.run("run", *words, *at)
