@@ -38,8 +38,7 @@ void start_timer(CoreState& s, Request& r, Nanos when);
 
 void cancel_request(CoreState& s, ClientToken client, const RequestId& id);
 
-// A record makes room in a full ledger only when who was told its end has had the time to ask
-// again.
+// A record makes room in a full ledger when who was told its end has had time to ask again.
 void note_who_was_heard(CoreState& s);
 // Whether it may be dropped then; to be said after every change of its phase, watchers, kept_since.
 void index_eviction(CoreState& s, Request& r);

@@ -152,8 +152,7 @@ class LedgerWriter {
   // kLive -> kTerminal. The error is cut to kLedgerMaxErrorBytes. kTooLarge: the tail does not fit
   // (then nothing has changed).
   Status finish(std::uint32_t index, const TerminalRecord& terminal);
-  // A client was sent the end of a terminal record, for the last time at `when`; nullopt: no
-  // longer.
+  // When a client was sent the end of a terminal record last; nullopt: it did not get it.
   void set_told(std::uint32_t index, std::optional<Nanos> when);
   void erase(std::uint32_t index);  // any -> kFree
   // Whoever was told an end up to then has had its time to ask for it again: from a broker that
