@@ -117,6 +117,7 @@ std::optional<Nanos> BrokerCore::next_deadline() const {
     next = next ? std::min(*next, first) : first;
   }
   const auto consider = [&next](Nanos when) { next = next ? std::min(*next, when) : when; };
+  if (const auto note = core::next_note(s)) consider(*note);
   if (s.hello_deadline != 0) consider(s.hello_deadline);
   if (!s.decode_jobs.empty() && !s.decoder_condemned) {
     consider(s.decode_jobs.begin()->second.overdue);

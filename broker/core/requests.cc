@@ -16,6 +16,7 @@ namespace {
 
 constexpr std::size_t kCompletionsKept = 64;
 constexpr Nanos kHour = 3600 * kSecond;
+constexpr Nanos kNoteEvery = kSecond;  // so much less a next broker may know
 
 int group(const Request& r) {
   return r.is_suspect() ? 1 : 0;
@@ -207,6 +208,13 @@ void run_request_timers(CoreState& s) {
 void note_who_was_heard(CoreState& s) {
   const Nanos time_to_ask = s.limits.record_ttl_when_full;
   if (s.now - s.heard_since >= time_to_ask) s.ledger.set_heard_before(s.now - time_to_ask);
+}
+
+std::optional<Nanos> next_note(const CoreState& s) {
+  const Nanos noted = s.ledger.heard_before();
+  if (s.evictable.empty() || s.evictable.rbegin()->first <= noted) return std::nullopt;
+  const Nanos time_to_ask = s.limits.record_ttl_when_full;
+  return std::max(s.heard_since, noted + kNoteEvery) + time_to_ask;
 }
 
 void index_eviction(CoreState& s, Request& r) {

@@ -1,6 +1,7 @@
 // The life of an accepted request: phases and queues, its end, its record's end.
 #pragma once
 
+#include <optional>
 #include <string>
 #include <string_view>
 
@@ -40,6 +41,7 @@ void cancel_request(CoreState& s, ClientToken client, const RequestId& id);
 
 // A record makes room in a full ledger when who was told its end has had time to ask again.
 void note_who_was_heard(CoreState& s);
+std::optional<Nanos> next_note(const CoreState& s);  // where no event comes by itself
 // Whether it may be dropped then; to be said after every change of its phase, watchers, kept_since.
 void index_eviction(CoreState& s, Request& r);
 // Drops the record whose clients have had the longest time, if one may go and is read by nobody.

@@ -71,7 +71,7 @@ struct TerminalRecord {
   std::uint32_t image_tokens = 0;
   std::uint32_t cached_tokens = 0;
   Nanos finished = 0;
-  Nanos told = 0;     // when a client was sent the end, to a millisecond; 0: none was. Read only
+  Nanos told = 0;     // when a client was sent the end, rounded down to ms; 0: none was. Read only
   std::string tail;   // text after that of the last token
   std::string error;  // at most kLedgerMaxErrorBytes
 };

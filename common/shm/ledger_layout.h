@@ -51,7 +51,7 @@ struct alignas(64) LedgerRecord {
   std::uint32_t prompt_tokens;
   std::uint32_t image_tokens;
   std::uint32_t cached_tokens;
-  std::atomic<std::uint32_t> told_after_ms;  // since `finished`, at least 1; 0: not told
+  std::atomic<std::uint32_t> told_after_ms;  // since `finished`, plus 1; 0: not told
   std::int64_t finished;
   std::uint32_t tail_bytes;
   std::uint32_t error_bytes;

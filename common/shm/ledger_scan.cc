@@ -137,7 +137,8 @@ RecordView view_of_record(std::span<const std::byte> object, std::uint32_t index
     view.terminal.finished = record.finished;
     const std::uint64_t told_ms = record.told_after_ms.load(std::memory_order_relaxed);
     const auto finished = static_cast<std::uint64_t>(record.finished);  // may be garbage
-    view.terminal.told = told_ms == 0 ? 0 : static_cast<Nanos>(finished + told_ms * kMillisecond);
+    view.terminal.told =
+        told_ms == 0 ? 0 : static_cast<Nanos>(finished + (told_ms - 1) * kMillisecond);
     view.terminal.tail.assign(text + text_bytes, record.tail_bytes);
     view.terminal.error.assign(reinterpret_cast<const char*>(run + layout.error),
                                record.error_bytes);

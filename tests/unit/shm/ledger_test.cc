@@ -105,8 +105,7 @@ TEST_F(Ledger, ANextWriterKnowsWhoWasToldAnEnd) {
   EXPECT_EQ(next.heard_before(), 17 * kSecond);
   std::vector<Nanos> told;
   for (const std::uint32_t record : records) told.push_back(next.view(record).terminal.told);
-  EXPECT_EQ(told, (std::vector<Nanos>{0, 10 * kSecond + kMillisecond, 12 * kSecond + kMillisecond,
-                                      0}));
+  EXPECT_EQ(told, (std::vector<Nanos>{0, 10 * kSecond, 12 * kSecond, 0}));
 }
 
 TEST_F(Ledger, LogprobsAreKeptWithTheirTokens) {
