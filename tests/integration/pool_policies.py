@@ -21,6 +21,8 @@ LANES = 3
 IN_FLIGHT = 36  # all workers have more than they can run at once, where a policy lets them
 COUNTED_TOKENS = 3000
 LOOK_EVERY_S = 0.05
+# All workers slower by this: on a host too busy for the fast ones to be faster than the slow one.
+PACES = (1, 4)
 
 
 def length_of(number):
@@ -94,6 +96,18 @@ class Policies(PoolTest):
         client.poll_until(lambda: all(r.finished for r in running), 30)
         return looks
 
+    def looks_with_a_slow_worker(self, policy):
+        """Looks, and the speeds: the third is slower by far."""
+        for pace in PACES:
+            token_us = [5000 * pace, 5000 * pace, 15000 * pace]
+            _, client = self.workers_of(policy, token_us, LANES)
+            looks = self.looks_under_load(client, lambda look: look.finished >= 60)
+            speeds = speeds_of(looks)
+            if speeds[SLOW] < 0.6 * min(speeds[:SLOW]):
+                return looks, speeds
+            print(f"{policy}: a busy host, none is slower: {speeds} tokens/s", flush=True)
+        raise AssertionError("none is slower")
+
     def test_a_slow_worker_gets_the_share_that_it_can_do(self):
         """All have more than they can run at once, and the third takes three times as long. Who
         goes by load or speed gives each what it can do; a round robin gives all the same, so that
@@ -101,15 +115,13 @@ class Policies(PoolTest):
         ideal = {}
         for policy in POLICIES:
             with self.subTest(policy=policy):
-                _, client = self.workers_of(policy, [5000, 5000, 15000], LANES)
                 if policy == "round_robin":
+                    _, client = self.workers_of(policy, [5000, 5000, 15000], LANES)
                     looks = self.looks_under_load(
                         client, lambda look: look.outstanding[SLOW] >= IN_FLIGHT - 3)
                     ideal[policy] = [1 / 3] * 3
                 else:
-                    looks = self.looks_under_load(client, lambda look: look.finished >= 60)
-                    speeds = speeds_of(looks)
-                    self.assertLess(speeds[SLOW], 0.6 * min(speeds[:SLOW]), "none is slower")
+                    looks, speeds = self.looks_with_a_slow_worker(policy)
                     ideal[policy] = parts(speeds)
                 shares = parts([b - a for a, b in zip(looks[0].tokens, looks[-1].tokens)])
                 off = furthest(shares, ideal[policy])
