@@ -19,7 +19,7 @@ import sys
 PR_SET_PDEATHSIG = 1
 HERE = os.path.dirname(os.path.abspath(__file__))
 MOST_LINES = 120  # of each report that are shown
-KILLED_MEANWHILE = re.compile(r"(==\d+==Unable to get registers from thread \d+\.\n)+")
+KILLED_MEANWHILE = re.compile(r"(==\d+==Unable to get registers from thread \d+\.\n)*")
 # The signals of a fault go where they go without a sanitizer: to the handlers that leave last
 # words, and to whoever asks how a process ended.
 FAULTS = "handle_segv=0:handle_sigbus=0:handle_sigfpe=0:handle_sigill=0:handle_abort=0"
@@ -42,7 +42,8 @@ def options(log_path):
 
 
 def is_report(path):
-    """Not where the process was killed from outside while LeakSanitizer looked at it."""
+    """Not where the process was killed from outside while LeakSanitizer looked at it, or between
+    opening the file and writing: then there is not a byte in it."""
     with open(path, encoding="utf-8", errors="replace") as file:
         return not KILLED_MEANWHILE.fullmatch(file.read())
 
