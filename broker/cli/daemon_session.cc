@@ -81,12 +81,6 @@ Result<ServerFacts> DaemonSession::facts() {
   return parse_facts(FACET_TRY(client_->status(kStatusTimeout)));
 }
 
-// As the client library judges while requests are unfinished: here there is none yet.
-bool DaemonSession::is_lost(Nanos silent) const {
-  return silent > client_options_.lost_after ||
-         (silent > client_options_.deserted_after && !check_socket(socket_));
-}
-
 Status DaemonSession::check() {
   if (!own_ || own_->is_running()) return {};
   return Error(Code::kClosed, "the private daemon ended; its log ends:\n" + own_->log_tail());
@@ -103,10 +97,7 @@ Result<ServerFacts> DaemonSession::wait_for_worker() {
     if (!now && now.error().code != Code::kTimeout) return now.error();
     if (now && now->capacity > 0) return *now;
     if (now) heard = monotonic_now();
-    if (const Nanos silent = monotonic_now() - heard; is_lost(silent)) {
-      return Error(Code::kClosed, "no sign of life from the daemon at " + socket_ + " for " +
-                                      std::to_string(silent / kSecond) + " s");
-    }
+    FACET_TRY_STATUS(check_silence(client_options_, socket_, monotonic_now() - heard));
     if (now && now->is_hopeless) {
       const std::string log = own_ ? "; its log ends:\n" + own_->log_tail() : "";
       return Error(Code::kClosed, "no worker can serve: " + now->trouble + log);

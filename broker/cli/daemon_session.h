@@ -37,8 +37,6 @@ class DaemonSession {
   Status check();
 
  private:
-  bool is_lost(Nanos silent) const;
-
   std::unique_ptr<PrivateDaemon> own_;  // destroyed last
   std::string socket_;
   ClientOptions client_options_;

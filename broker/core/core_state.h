@@ -65,9 +65,9 @@ struct Request {
   Phase phase = Phase::kWaiting;
   Nanos accepted = 0;
   Nanos deadline = 0;
-  // When its end was told last; before that, when a client could ask for it first.
+  // When its end was told last; before that, when a client could ask for it first. Its place in
+  // CoreState::evictable, where it stands while nobody reads it: changed only while somebody does.
   Nanos kept_since = 0;
-  std::optional<Nanos> evictable_since;  // its entry in CoreState::evictable
   Nanos timer = 0;  // its entry in CoreState::request_timers: deadline, later the record's end
   RecordProgress progress;
 

@@ -53,7 +53,7 @@ void erase_request(CoreState& s, const RequestId& id) {
   Request& r = found->second;
   FACET_CHECK(r.phase == Phase::kTerminal && r.encoded == 0 && r.pixels == 0);
   drop_cursors(s, r);
-  s.evictable.erase({r.evictable_since.value_or(0), id});
+  s.evictable.erase({r.kept_since, id});
   s.ledger.erase(r.record);
   s.requests.erase(found);
 }
@@ -218,11 +218,8 @@ std::optional<Nanos> next_note(const CoreState& s) {
 }
 
 void index_eviction(CoreState& s, Request& r) {
-  if (r.evictable_since) s.evictable.erase({*r.evictable_since, r.id});
-  r.evictable_since.reset();
-  if (r.is_unfinished() || !r.watchers.empty()) return;
-  r.evictable_since = r.kept_since;
-  s.evictable.emplace(r.kept_since, r.id);
+  s.evictable.erase({r.kept_since, r.id});
+  if (!r.is_unfinished() && r.watchers.empty()) s.evictable.emplace(r.kept_since, r.id);
 }
 
 bool evict_finished(CoreState& s) {

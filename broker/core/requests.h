@@ -42,7 +42,7 @@ void cancel_request(CoreState& s, ClientToken client, const RequestId& id);
 // A record makes room in a full ledger when who was told its end has had time to ask again.
 void note_who_was_heard(CoreState& s);
 std::optional<Nanos> next_note(const CoreState& s);  // where no event comes by itself
-// Whether it may be dropped then; to be said after every change of its phase, watchers, kept_since.
+// Whether it may be dropped then; to be said after every change of its phase or watchers.
 void index_eviction(CoreState& s, Request& r);
 // Drops the record whose clients have had the longest time, if one may go and is read by nobody.
 bool evict_finished(CoreState& s);

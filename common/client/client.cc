@@ -32,6 +32,13 @@ Status check_socket(const std::string& socket_path) {
   return errno_error(socket_path, errno);
 }
 
+Status check_silence(const ClientOptions& options, const std::string& socket_path, Nanos silent) {
+  const bool is_deserted = silent > options.deserted_after && !check_socket(socket_path);
+  if (silent <= options.lost_after && !is_deserted) return {};
+  return Error(Code::kClosed, "no sign of life from the daemon at " + socket_path + " for " +
+                                  std::to_string(silent / kSecond) + " s");
+}
+
 Result<Client> Client::connect(const std::string& socket_path, ClientOptions options) try {
   FACET_TRY_STATUS(check_socket(socket_path));
   return Client(std::make_unique<State>(socket_path, options));

@@ -88,4 +88,7 @@ class Client {
 // Plain AF_UNIX connect, then closed again: is somebody listening there?
 Status check_socket(const std::string& socket_path);
 
+// kClosed, in words: a daemon that was silent for so long is given up (lost_after, deserted_after).
+Status check_silence(const ClientOptions& options, const std::string& socket_path, Nanos silent);
+
 }  // namespace facet

@@ -127,14 +127,11 @@ void Client::State::run_timers(Nanos now) {
     }
   }
   if (!is_silent) return;
-  const bool is_deserted = now - last_heard > options.deserted_after && !check_socket(socket_path);
-  if (now - last_heard <= options.lost_after && !is_deserted) return reconnect(now);
+  const Status alive = check_silence(options, socket_path, now - last_heard);
+  if (alive) return reconnect(now);
   std::vector<RequestId> lost;
   for (const auto& entry : pending) lost.push_back(entry.first);
-  for (const RequestId& id : lost) {
-    fail(id, Error(Code::kClosed, "no sign of life from the daemon at " + socket_path + " for " +
-                                      std::to_string((now - last_heard) / kSecond) + " s"));
-  }
+  for (const RequestId& id : lost) fail(id, alive.error());
   outbox.clear();
   control.clear();
   fd_link.close(now);

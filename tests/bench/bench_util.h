@@ -3,8 +3,6 @@
 
 #include <sys/mman.h>
 #include <sys/prctl.h>
-#include <sys/socket.h>
-#include <sys/un.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -16,6 +14,7 @@
 
 #include "common/base/check.h"
 #include "common/base/clock.h"
+#include "tests/unix_listener.h"
 
 namespace facet::bench {
 
@@ -34,19 +33,6 @@ T* shared() {
       mmap(nullptr, sizeof(T), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
   FACET_CHECK(page != MAP_FAILED);
   return static_cast<T*>(page);
-}
-
-inline int listen_at(const std::string& path, int type = SOCK_STREAM) {
-  sockaddr_un address{};
-  address.sun_family = AF_UNIX;
-  FACET_CHECK(path.size() < sizeof address.sun_path);
-  std::memcpy(address.sun_path, path.c_str(), path.size() + 1);
-  unlink(path.c_str());
-  const int fd = socket(AF_UNIX, type | SOCK_CLOEXEC, 0);
-  FACET_CHECK(fd >= 0);
-  FACET_CHECK(bind(fd, reinterpret_cast<const sockaddr*>(&address), sizeof address) == 0);
-  FACET_CHECK(listen(fd, 16) == 0);
-  return fd;
 }
 
 // A child that runs `body` and ends with its parent.

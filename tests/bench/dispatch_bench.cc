@@ -101,7 +101,7 @@ void report(int count, Samples& samples) {
 
 int run(int count) {
   const std::string path = "/tmp/facet-dispatch-bench-" + std::to_string(getpid());
-  const int listener = listen_at(path);
+  const UniqueFd listener = listen_at(path, 16);
   auto* link = shared<Shared>();
   auto* control = shared<Shared>();
   const int event = eventfd(0, EFD_CLOEXEC);
@@ -110,7 +110,7 @@ int run(int count) {
   const pid_t waker = start([&] { wake(event, *control); });
 
   zmq::context_t context(1);
-  auto router = Router::bind(context, {.listen_fd = listener,
+  auto router = Router::bind(context, {.listen_fd = listener.get(),
                                        .socket_path = path,
                                        .receive_mark = 1000,
                                        .send_mark = 1000,

@@ -31,6 +31,7 @@ namespace facet::bench {
 namespace {
 
 constexpr std::uint64_t kEpoch = 1;
+constexpr int kBacklog = 16;
 constexpr int kSlots = 3;  // the ring goes round, so that its pages are not always in the cache
 
 // How the image gets from the client to the broker.
@@ -288,7 +289,7 @@ double until_read(Shared& shared, std::uint64_t expected) {
 
 std::unique_ptr<Router> open_router(zmq::context_t& context, const std::string& path, int mark,
                                     std::int64_t max_frame_bytes) {
-  return std::move(Router::bind(context, {.listen_fd = listen_at(path),
+  return std::move(Router::bind(context, {.listen_fd = listen_at(path, kBacklog).release(),
                                           .socket_path = path,
                                           .receive_mark = mark,
                                           .send_mark = 1000,
@@ -387,7 +388,7 @@ int run(int mebibytes, int count) {
   Ring ring = make_ring(image.bytes());
   auto* state = shared<Shared>();
   MailboxFds mailbox = create_mailbox().value();
-  const int fd_listener = listen_at(fd_socket, SOCK_SEQPACKET | SOCK_NONBLOCK);
+  const UniqueFd fd_listener = listen_at(fd_socket, kBacklog, SOCK_SEQPACKET | SOCK_NONBLOCK);
   const pid_t client = start([&] { BenchClient(socket, bytes, *state).run(); });
   const pid_t reader = start([&] { read_images(mailbox, ring.memory, *state); });
   Samples samples;
@@ -395,7 +396,7 @@ int run(int mebibytes, int count) {
     zmq::context_t context(1);
     const auto clients = open_router(context, socket, kClientReceiveMark, kMaxClientFrameBytes);
     auto worker = MailboxWriter::attach(std::move(mailbox), kEpoch).value();
-    Broker broker(ring, *clients, fd_listener, worker, image);
+    Broker broker(ring, *clients, fd_listener.get(), worker, image);
     measure(broker, *state, bytes, count, samples);
     kill(client, SIGKILL);
     kill(reader, SIGKILL);

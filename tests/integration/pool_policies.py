@@ -17,6 +17,7 @@ from pool_daemon import wait_until
 
 POLICIES = ("least_loaded", "least_connections", "round_robin", "weighted", "predicted_time")
 SLOW = 2  # the third of three
+TOKEN_US = [5000, 5000, 15000]
 LANES = 3
 IN_FLIGHT = 36  # all workers have more than they can run at once, where a policy lets them
 COUNTED_TOKENS = 3000
@@ -99,8 +100,7 @@ class Policies(PoolTest):
     def looks_with_a_slow_worker(self, policy):
         """Looks, and the speeds: the third is slower by far."""
         for pace in PACES:
-            token_us = [5000 * pace, 5000 * pace, 15000 * pace]
-            _, client = self.workers_of(policy, token_us, LANES)
+            _, client = self.workers_of(policy, [us * pace for us in TOKEN_US], LANES)
             looks = self.looks_under_load(client, lambda look: look.finished >= 60)
             speeds = speeds_of(looks)
             if speeds[SLOW] < 0.6 * min(speeds[:SLOW]):
@@ -116,7 +116,7 @@ class Policies(PoolTest):
         for policy in POLICIES:
             with self.subTest(policy=policy):
                 if policy == "round_robin":
-                    _, client = self.workers_of(policy, [5000, 5000, 15000], LANES)
+                    _, client = self.workers_of(policy, TOKEN_US, LANES)
                     looks = self.looks_under_load(
                         client, lambda look: look.outstanding[SLOW] >= IN_FLIGHT - 3)
                     ideal[policy] = [1 / 3] * 3

@@ -16,6 +16,7 @@
 #include "common/protocol/codec.h"
 #include "common/protocol/limits.h"
 #include "tests/patience.h"
+#include "tests/unix_listener.h"
 
 namespace facet {
 namespace {
@@ -27,12 +28,7 @@ class ClientPortTest : public testing::Test {
     EXPECT_NE(mkdtemp(folder), nullptr);
     folder_ = folder;
     const std::string path = folder_ + "/listen.sock";
-    listener_.reset(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
-    sockaddr_un address{};
-    address.sun_family = AF_UNIX;
-    std::strncpy(address.sun_path, path.c_str(), sizeof address.sun_path - 1);
-    EXPECT_EQ(bind(listener_.get(), reinterpret_cast<sockaddr*>(&address), sizeof address), 0);
-    EXPECT_EQ(listen(listener_.get(), 8), 0);
+    listener_ = listen_at(path, 8);
     auto router = Router::bind(context_, {.listen_fd = listener_.get(), .socket_path = path,
                                           .max_frame_bytes = 2 << 20, .max_connections = 8});
     EXPECT_TRUE(router.has_value()) << (router ? "" : router.error().message);

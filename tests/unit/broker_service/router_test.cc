@@ -21,6 +21,7 @@
 #include "common/shm/mailbox.h"
 #include "tests/patience.h"
 #include "tests/unit/protocol/dispatch_order.h"
+#include "tests/unix_listener.h"
 
 namespace facet {
 namespace {
@@ -41,12 +42,7 @@ class RouterTest : public testing::Test {
     EXPECT_NE(mkdtemp(folder), nullptr);
     folder_ = folder;
     path_ = folder_ + "/listen.sock";
-    listener_.reset(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
-    sockaddr_un address{};
-    address.sun_family = AF_UNIX;
-    std::strncpy(address.sun_path, path_.c_str(), sizeof address.sun_path - 1);
-    EXPECT_EQ(bind(listener_.get(), reinterpret_cast<sockaddr*>(&address), sizeof address), 0);
-    EXPECT_EQ(listen(listener_.get(), 64), 0);
+    listener_ = listen_at(path_, 64);
   }
   ~RouterTest() override { std::filesystem::remove_all(folder_); }
 

@@ -1,11 +1,9 @@
 #include "broker/cli/daemon_session.h"
 
 #include <gtest/gtest.h>
-#include <sys/socket.h>
-#include <sys/un.h>
 
-#include "common/base/unique_fd.h"
 #include "tests/unit/cli/temp_dir.h"
+#include "tests/unix_listener.h"
 
 namespace facet {
 namespace {
@@ -14,12 +12,7 @@ namespace {
 TEST(DaemonSession, ADaemonThatGoesAwayBeforeAWorkerIsReadyIsGivenUp) {
   const TempDir dir;
   const std::string path = dir.at("facet.sock");
-  sockaddr_un address{};
-  address.sun_family = AF_UNIX;
-  path.copy(address.sun_path, sizeof address.sun_path - 1);
-  UniqueFd listener(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
-  ASSERT_EQ(bind(listener.get(), reinterpret_cast<sockaddr*>(&address), sizeof address), 0);
-  ASSERT_EQ(listen(listener.get(), 8), 0);
+  UniqueFd listener = listen_at(path, 8);
   ClientOptions options;
   options.deserted_after = kMillisecond;
   auto session = DaemonSession::open({path, "", ""}, options);

@@ -1,24 +1,12 @@
 #include "broker/cli/socket_search.h"
 
 #include <gtest/gtest.h>
-#include <sys/socket.h>
-#include <sys/un.h>
 
-#include "common/base/unique_fd.h"
 #include "tests/unit/cli/temp_dir.h"
+#include "tests/unix_listener.h"
 
 namespace facet {
 namespace {
-
-UniqueFd listener(const std::string& path) {
-  sockaddr_un address{};
-  address.sun_family = AF_UNIX;
-  path.copy(address.sun_path, sizeof address.sun_path - 1);
-  UniqueFd fd(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
-  EXPECT_EQ(bind(fd.get(), reinterpret_cast<sockaddr*>(&address), sizeof address), 0);
-  EXPECT_EQ(listen(fd.get(), 8), 0);
-  return fd;
-}
 
 class SocketSearch : public testing::Test {
  protected:
@@ -54,7 +42,7 @@ TEST_F(SocketSearch, TheDefaultPlacesAreTriedInOrder) {
 
 TEST_F(SocketSearch, FindsWhoListensAndNamesWhatItTried) {
   const std::string dead = dir_.at("dead.sock"), alive = dir_.at("alive.sock");
-  const UniqueFd fd = listener(alive);
+  const UniqueFd fd = listen_at(alive, 8);
   EXPECT_EQ(*find_daemon({{dead, alive}, false}), alive);
   const auto none = find_daemon({{dead, dir_.at("x.sock")}, false});
   ASSERT_FALSE(none);
